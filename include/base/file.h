@@ -1,0 +1,37 @@
+/* Files: read whole and exactly, written whole or not at all. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A regular file opened for reading. */
+struct file {
+    int descriptor;
+    const char *path;   /* borrowed from the caller of file_open */
+    size_t size;        /* bytes, when it was opened */
+    enum status status; /* the kind of error that reading it makes */
+};
+
+/* Opens `path` for reading. Errors, of kind `status`: not there, not readable, a folder or anything
+ * else that is no regular file (never blocks on a pipe). file_close() it afterwards. */
+bool file_open(struct file *file, const char *path, enum status status, struct error *error);
+
+/* Reads all file->size bytes into `bytes`. Errors: a failing read, or a file that became shorter,
+ * with the byte where it ended. */
+bool file_read(const struct file *file, uint8_t *bytes, struct error *error);
+
+void file_close(struct file *file);
+
+/* Makes `path` hold these bytes, or leaves it as it was: writes `path`.PID.tmp beside it, syncs it,
+ * renames it over `path` and syncs the folder. A link is followed to the file that it names;
+ * a file that was there keeps its permissions.
+ * Errors are STATUS_FAILURE; the temporary file is removed. */
+bool file_replace(const char *path, const void *bytes, size_t size, struct error *error);
+
+/* Whether file_replace(path) can be expected to work, found out by making and removing its
+ * temporary file. `path` itself is not touched. The error says what is wrong: a missing folder, no
+ * permission, a read-only file system, a folder or a device in the place of the file. (Room for the
+ * bytes shows only when they are written.) */
+bool file_check_replaceable(const char *path, struct error *error);

@@ -1,0 +1,174 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What a path is when it is not the regular file that was expected. */
+static const char *kind_of(mode_t mode) {
+    if (S_ISDIR(mode))
+        return "a folder";
+    if (S_ISCHR(mode) || S_ISBLK(mode))
+        return "a device";
+    if (S_ISFIFO(mode))
+        return "a pipe";
+    return "a socket";
+}
+
+bool file_open(struct file *file, const char *path, enum status status, struct error *error) {
+    struct stat info;
+    /* O_NONBLOCK: opening a pipe that nobody writes to would wait forever. */
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0)
+        return error_set(error, status, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(descriptor, &info) != 0) {
+        int reason = errno;
+        close(descriptor);
+        return error_set(error, status, "%s: cannot be examined: %s", path, strerror(reason));
+    }
+    if (!S_ISREG(info.st_mode)) {
+        close(descriptor);
+        return error_set(error, status, "%s: is %s; a regular file is expected here", path,
+                         kind_of(info.st_mode));
+    }
+    *file = (struct file){descriptor, path, (size_t)info.st_size, status};
+    return true;
+}
+
+bool file_read(const struct file *file, uint8_t *bytes, struct error *error) {
+    for (size_t at = 0; at < file->size;) {
+        ssize_t got = read(file->descriptor, bytes + at, file->size - at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_set(error, file->status, "%s: reading failed at byte %zu: %s", file->path,
+                             at, strerror(errno));
+        if (got == 0)
+            return error_set(error, file->status,
+                             "%s: ended at byte %zu, but had %zu bytes when it was opened: "
+                             "something else is changing it",
+                             file->path, at, file->size);
+        at += (size_t)got;
+    }
+    return true;
+}
+
+void file_close(struct file *file) {
+    close(file->descriptor);
+    file->descriptor = -1;
+}
+
+/* The file that `path` names, links followed, and the temporary file beside it. */
+struct replacement {
+    char target[PATH_MAX];
+    char temporary[PATH_MAX + 32];
+};
+
+static bool replacement_begin(struct replacement *names, int *descriptor, const char *path,
+                              struct error *error) {
+    struct stat info;
+    if (path[0] == '\0')
+        return error_set(error, STATUS_FAILURE, "an empty name was given for a file to write");
+    const bool there = stat(path, &info) == 0;
+    const mode_t mode = there ? info.st_mode & 0777 : 0;
+    if (there && !S_ISREG(info.st_mode))
+        return error_set(error, STATUS_FAILURE,
+                         "%s: is %s and will not be replaced; name a file to write", path,
+                         kind_of(info.st_mode));
+    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode) && access(path, F_OK) != 0)
+        return error_set(error, STATUS_FAILURE,
+                         "%s: is a link that leads to no file: %s; remove it or make its file",
+                         path, strerror(errno));
+    if (realpath(path, names->target) == NULL) /* as a rule, because it does not exist yet */
+        if (snprintf(names->target, sizeof names->target, "%s", path) >= PATH_MAX)
+            return error_set(error, STATUS_FAILURE, "%.60s...: the name is longer than %d bytes",
+                             path, PATH_MAX - 1);
+    snprintf(names->temporary, sizeof names->temporary, "%s.%ld.tmp", names->target,
+             (long)getpid());
+    /* one of a killed process may lie there; a link that lies there is not followed */
+    unlink(names->temporary);
+    *descriptor = open(names->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (*descriptor < 0)
+        return error_set(error, STATUS_FAILURE,
+                         "%s: cannot be written: creating %s beside it failed: %s", path,
+                         names->temporary, strerror(errno));
+    if (there)
+        fchmod(*descriptor, mode); /* a private file stays private, as far as that is possible */
+    return true;
+}
+
+static bool write_all(int descriptor, const uint8_t *bytes, size_t size) {
+    for (size_t at = 0; at < size;) {
+        ssize_t put = write(descriptor, bytes + at, size - at);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return false;
+        at += (size_t)put;
+    }
+    return true;
+}
+
+/* A rename is only safe from a power cut once its folder has been synced too. File systems that
+ * cannot sync a folder answer EINVAL, and there is nothing more to do there. */
+static bool sync_folder_of(const char *path) {
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL)
+        snprintf(folder, sizeof folder, ".");
+    else
+        slash[slash == folder ? 1 : 0] = '\0';
+    int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0)
+        return errno == EACCES; /* a folder that may be written but not read */
+    bool synced = fsync(descriptor) == 0 || errno == EINVAL;
+    int reason = errno;
+    close(descriptor);
+    errno = reason;
+    return synced;
+}
+
+bool file_replace(const char *path, const void *bytes, size_t size, struct error *error) {
+    struct replacement names;
+    int descriptor;
+    if (!replacement_begin(&names, &descriptor, path, error))
+        return false;
+    bool written = write_all(descriptor, bytes, size) && fsync(descriptor) == 0;
+    int reason = errno;
+    if (close(descriptor) != 0 && written) {
+        written = false;
+        reason = errno;
+    }
+    if (written && rename(names.temporary, names.target) != 0) {
+        written = false;
+        reason = errno;
+    }
+    if (!written) {
+        unlink(names.temporary);
+        return error_set(error, STATUS_FAILURE,
+                         "%s: could not be written (%zu bytes): %s; what it held before is still "
+                         "there",
+                         path, size, strerror(reason));
+    }
+    if (!sync_folder_of(names.target))
+        return error_set(error, STATUS_FAILURE,
+                         "%s: was written, but its folder could not be synced: %s", path,
+                         strerror(errno));
+    return true;
+}
+
+bool file_check_replaceable(const char *path, struct error *error) {
+    struct replacement names;
+    int descriptor;
+    if (!replacement_begin(&names, &descriptor, path, error))
+        return false;
+    close(descriptor);
+    unlink(names.temporary);
+    return true;
+}
