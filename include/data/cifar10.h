@@ -1,0 +1,65 @@
+/* CIFAR-10 in its binary version, as https://www.cs.toronto.edu/~kriz/cifar.html defines it: files
+ * of records of one label byte (0..9) and 3,072 pixel bytes: the red plane, the green plane, the
+ * blue plane, each 32 rows of 32. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+enum {
+    CIFAR10_CLASSES = 10,
+    CIFAR10_CHANNELS = 3,
+    CIFAR10_SIDE = 32, /* height and width in pixels */
+    CIFAR10_PIXELS = CIFAR10_CHANNELS * CIFAR10_SIDE * CIFAR10_SIDE,
+    CIFAR10_RECORD = 1 + CIFAR10_PIXELS, /* bytes */
+    CIFAR10_TRAIN_FILES = 5,
+    CIFAR10_NAME = 32, /* room for a class name and its final zero */
+};
+
+enum cifar10_part { CIFAR10_TRAIN, CIFAR10_TEST };
+
+/* The records of one part, in the order of its files. */
+struct cifar10 {
+    uint8_t *records; /* [count][CIFAR10_RECORD], owned */
+    int64_t count;    /* images, at least 1 */
+};
+
+/* The names of the ten classes, by label. */
+struct cifar10_names {
+    char name[CIFAR10_CLASSES][CIFAR10_NAME];
+};
+
+/* The official names: airplane, automobile, ..., truck. */
+extern const struct cifar10_names cifar10_official_names;
+
+/* The name of batch file `index` of a part: data_batch_1.bin .. data_batch_5.bin, test_batch.bin */
+const char *cifar10_file(enum cifar10_part part, int index);
+
+/* The folder that holds the batches: `dir` itself, or `dir`/cifar-10-batches-bin, as torchvision
+ * lays it out. Writes it to `folder` (at least 4,096 bytes). Errors (STATUS_DATA): neither holds
+ * batches, with a word on what is there instead (nothing, the Python or MATLAB version, CIFAR-100,
+ * the packed archive) and on how to get the right files. */
+bool cifar10_find(char folder[4096], const char *dir, struct error *error);
+
+/* Loads one part from the folder that cifar10_find() found. Every label is checked. Errors
+ * (STATUS_DATA): a missing, unreadable, empty or cut batch, a label above 9, with file and byte. */
+bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part,
+                  struct error *error);
+
+/* Keeps the first `count` images, if there are more, and gives the rest of the memory back. */
+void cifar10_limit(struct cifar10 *images, int64_t count);
+
+void cifar10_free(struct cifar10 *images);
+
+/* Reads the class names from batches.meta.txt in the folder: ten lines. Without that file they are
+ * the official ones. Errors (STATUS_DATA): a file that does not hold ten names. */
+bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct error *error);
+
+/* Writes records as the batch files of a part (training images spread evenly over the five files,
+ * count >= 5). The folder must exist. Errors as file_replace. */
+bool cifar10_save(const struct cifar10 *images, const char *folder, enum cifar10_part part,
+                  struct error *error);
+
+/* Writes batches.meta.txt. Errors as file_replace. */
+bool cifar10_save_names(const struct cifar10_names *names, const char *folder, struct error *error);

@@ -1,0 +1,254 @@
+#include "data/cifar10.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const TRAIN_FILES[CIFAR10_TRAIN_FILES] = {"data_batch_1.bin", "data_batch_2.bin",
+                                                             "data_batch_3.bin", "data_batch_4.bin",
+                                                             "data_batch_5.bin"};
+static const char TEST_FILE[] = "test_batch.bin";
+static const char NAMES_FILE[] = "batches.meta.txt";
+static const char USUAL_FOLDER[] = "cifar-10-batches-bin";
+
+enum { LARGEST_BATCH = 1 << 30 }; /* bytes; 35 times the original */
+
+/* How to get the right files, at the end of most messages. */
+#define GET_DATA                                                                                   \
+    "get the binary version with ./scripts/get_data.sh, or draw a stand-in with 'cifar-synth DIR'"
+
+const struct cifar10_names cifar10_official_names = {
+    {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}};
+
+const char *cifar10_file(enum cifar10_part part, int index) {
+    return part == CIFAR10_TRAIN ? TRAIN_FILES[index] : TEST_FILE;
+}
+
+static int files_in(enum cifar10_part part) {
+    return part == CIFAR10_TRAIN ? CIFAR10_TRAIN_FILES : 1;
+}
+
+static void path_of(char path[PATH_MAX], const char *folder, const char *name) {
+    snprintf(path, PATH_MAX, "%s/%s", folder, name);
+}
+
+static bool holds(const char *folder, const char *name) {
+    char path[PATH_MAX];
+    path_of(path, folder, name);
+    return access(path, F_OK) == 0;
+}
+
+static bool holds_batches(const char *folder) {
+    for (int i = 0; i < CIFAR10_TRAIN_FILES; i++)
+        if (holds(folder, TRAIN_FILES[i]))
+            return true;
+    return holds(folder, TEST_FILE);
+}
+
+/* What a folder without batches holds instead: things that people download in their place. */
+static const struct {
+    const char *name, *meaning;
+} LOOKALIKES[] = {
+    {"data_batch_1", "the Python version of CIFAR-10"},
+    {"cifar-10-batches-py", "the Python version of CIFAR-10"},
+    {"cifar-10-python.tar.gz", "the Python version of CIFAR-10, packed"},
+    {"data_batch_1.mat", "the MATLAB version of CIFAR-10"},
+    {"cifar-10-batches-mat", "the MATLAB version of CIFAR-10"},
+    {"cifar-10-matlab.tar.gz", "the MATLAB version of CIFAR-10, packed"},
+    {"fine_label_names.txt", "CIFAR-100"},
+    {"cifar-100-binary", "CIFAR-100"},
+    {"cifar-10-binary.tar.gz", "the binary version, but still packed"},
+};
+
+bool cifar10_find(char folder[4096], const char *dir, struct error *error) {
+    if (dir[0] == '\0')
+        return error_set(error, STATUS_DATA, "the name of the data folder is empty; name one");
+    if (snprintf(folder, 4096, "%s/%s", dir, USUAL_FOLDER) >= 4000)
+        return error_set(error, STATUS_DATA, "%.60s...: the name is too long for a folder", dir);
+    if (!holds_batches(folder))
+        snprintf(folder, 4096, "%s", dir);
+    if (holds_batches(folder))
+        return true;
+
+    struct stat info;
+    if (stat(dir, &info) != 0)
+        return error_set(error, STATUS_DATA, "%s: the data folder cannot be found: %s; " GET_DATA,
+                         dir, strerror(errno));
+    if (!S_ISDIR(info.st_mode))
+        return error_set(error, STATUS_DATA,
+                         "%s: is not a folder; the folder that holds %s .. %s and %s is expected",
+                         dir, TRAIN_FILES[0], TRAIN_FILES[CIFAR10_TRAIN_FILES - 1], TEST_FILE);
+    if (access(dir, R_OK | X_OK) != 0)
+        return error_set(error, STATUS_DATA, "%s: the data folder cannot be read: %s", dir,
+                         strerror(errno));
+    for (size_t i = 0; i < sizeof LOOKALIKES / sizeof *LOOKALIKES; i++)
+        if (holds(dir, LOOKALIKES[i].name))
+            return error_set(error, STATUS_DATA,
+                             "%s: holds %s (%s), but the unpacked binary version is needed (%s .. "
+                             "%s and %s); " GET_DATA,
+                             dir, LOOKALIKES[i].meaning, LOOKALIKES[i].name, TRAIN_FILES[0],
+                             TRAIN_FILES[CIFAR10_TRAIN_FILES - 1], TEST_FILE);
+    return error_set(error, STATUS_DATA,
+                     "%s: holds no CIFAR-10 batches: neither %s .. %s and %s nor a folder %s with "
+                     "them; " GET_DATA,
+                     dir, TRAIN_FILES[0], TRAIN_FILES[CIFAR10_TRAIN_FILES - 1], TEST_FILE,
+                     USUAL_FOLDER);
+}
+
+/* Opens batch `index` and checks its size. */
+static bool open_batch(struct file *file, char path[PATH_MAX], const char *folder,
+                       enum cifar10_part part, int index, struct error *error) {
+    path_of(path, folder, cifar10_file(part, index));
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return error_set(
+            error, STATUS_DATA,
+            "%s: this batch is missing; the folder must hold %s .. %s and %s; " GET_DATA, path,
+            TRAIN_FILES[0], TRAIN_FILES[CIFAR10_TRAIN_FILES - 1], TEST_FILE);
+    if (!file_open(file, path, STATUS_DATA, error))
+        return false;
+    if (file->size > 0 && file->size % CIFAR10_RECORD == 0 && file->size <= LARGEST_BATCH)
+        return true;
+    file_close(file);
+    if (file->size > LARGEST_BATCH)
+        return error_set(error, STATUS_DATA,
+                         "%s: has %zu bytes; at most %d are read (30,730,000 bytes in the "
+                         "original); " GET_DATA,
+                         path, file->size, LARGEST_BATCH);
+    if (file->size == 0)
+        return error_set(error, STATUS_DATA,
+                         "%s: is empty; whole records of %d bytes are expected (30,730,000 bytes "
+                         "in the original); " GET_DATA,
+                         path, CIFAR10_RECORD);
+    return error_set(error, STATUS_DATA,
+                     "%s: has %zu bytes, which is no multiple of the record's %d bytes: the last "
+                     "record, from byte %zu on, is cut short or the file is another format "
+                     "(30,730,000 bytes in the original); " GET_DATA,
+                     path, file->size, CIFAR10_RECORD, file->size - file->size % CIFAR10_RECORD);
+}
+
+static bool check_labels(const uint8_t *records, size_t size, const char *path,
+                         struct error *error) {
+    for (size_t at = 0; at < size; at += CIFAR10_RECORD)
+        if (records[at] >= CIFAR10_CLASSES)
+            return error_set(error, STATUS_DATA,
+                             "%s: byte %zu, the label of image %zu, is %d; a label from 0 to %d is "
+                             "expected: the file is damaged or another format; " GET_DATA,
+                             path, at, at / CIFAR10_RECORD, records[at], CIFAR10_CLASSES - 1);
+    return true;
+}
+
+bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part,
+                  struct error *error) {
+    struct file files[CIFAR10_TRAIN_FILES];
+    char paths[CIFAR10_TRAIN_FILES][PATH_MAX];
+    size_t total = 0;
+    int opened = 0;
+    bool good = true;
+
+    for (; good && opened < files_in(part); opened += good) {
+        good = open_batch(&files[opened], paths[opened], folder, part, opened, error);
+        total += good ? files[opened].size : 0;
+    }
+    images->records = good ? memory_new(total, 1) : NULL;
+    images->count = (int64_t)(total / CIFAR10_RECORD);
+    uint8_t *at = images->records;
+    for (int i = 0; good && i < opened; at += files[i].size, i++)
+        good = file_read(&files[i], at, error) && check_labels(at, files[i].size, paths[i], error);
+
+    for (int i = 0; i < opened; i++)
+        file_close(&files[i]);
+    if (!good)
+        cifar10_free(images);
+    return good;
+}
+
+void cifar10_limit(struct cifar10 *images, int64_t count) {
+    if (count >= images->count)
+        return;
+    uint8_t *kept = realloc(images->records, (size_t)count * CIFAR10_RECORD);
+    images->records = kept != NULL ? kept : images->records;
+    images->count = count;
+}
+
+void cifar10_free(struct cifar10 *images) {
+    free(images->records);
+    *images = (struct cifar10){0};
+}
+
+bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct error *error) {
+    enum { MOST = 1024 }; /* bytes; the original has 61 */
+    char path[PATH_MAX], text[MOST + 1];
+    struct file file;
+    path_of(path, folder, NAMES_FILE);
+    if (access(path, F_OK) != 0) {
+        *names = cifar10_official_names;
+        return true;
+    }
+    if (!file_open(&file, path, STATUS_DATA, error))
+        return false;
+    bool good = file.size <= MOST && file_read(&file, (uint8_t *)text, error);
+    file_close(&file);
+    if (file.size > MOST)
+        return error_set(error, STATUS_DATA,
+                         "%s: has %zu bytes; ten class names, one a line, are expected", path,
+                         file.size);
+    if (!good)
+        return false;
+    text[file.size] = '\0';
+    if (strlen(text) != file.size)
+        return error_set(error, STATUS_DATA,
+                         "%s: byte %zu is 0; ten class names, one a line, are expected", path,
+                         strlen(text));
+
+    int label = 0;
+    char *rest = text;
+    for (char *line; (line = strsep(&rest, "\r\n")) != NULL;) {
+        if (line[0] == '\0')
+            continue; /* the original ends in an empty line */
+        if (label == CIFAR10_CLASSES || strlen(line) >= CIFAR10_NAME)
+            return error_set(error, STATUS_DATA,
+                             "%s: byte %td: found '%.40s'; ten class names of at most %d bytes, "
+                             "one a line, are expected",
+                             path, line - text, line, CIFAR10_NAME - 1);
+        snprintf(names->name[label++], CIFAR10_NAME, "%s", line);
+    }
+    if (label < CIFAR10_CLASSES)
+        return error_set(error, STATUS_DATA,
+                         "%s: ends at byte %zu after %d class names; ten, one a line, are expected",
+                         path, file.size, label);
+    return true;
+}
+
+bool cifar10_save(const struct cifar10 *images, const char *folder, enum cifar10_part part,
+                  struct error *error) {
+    const int files = files_in(part);
+    require(images->count >= files);
+    int64_t from = 0;
+    for (int i = 0; i < files; i++) {
+        char path[PATH_MAX];
+        int64_t to = images->count * (i + 1) / files;
+        path_of(path, folder, cifar10_file(part, i));
+        if (!file_replace(path, images->records + from * CIFAR10_RECORD,
+                          (size_t)(to - from) * CIFAR10_RECORD, error))
+            return false;
+        from = to;
+    }
+    return true;
+}
+
+bool cifar10_save_names(const struct cifar10_names *names, const char *folder,
+                        struct error *error) {
+    char path[PATH_MAX], text[CIFAR10_CLASSES * (CIFAR10_NAME + 1) + 1] = "";
+    size_t size = 0;
+    for (int i = 0; i < CIFAR10_CLASSES; i++)
+        size += (size_t)sprintf(text + size, "%s\n", names->name[i]);
+    path_of(path, folder, NAMES_FILE);
+    return file_replace(path, text, size, error);
+}
