@@ -1,0 +1,89 @@
+/* The network: 14 rows, fixed.
+ *
+ * The table `network_layers` is the network. Shapes, the places of parameters, the names and shapes
+ * of a checkpoint's tensors and the initial weights all derive from it. */
+#pragma once
+
+#include "base/random.h"
+#include "device/device.h"
+
+enum layer_kind { CONV2D, BATCHNORM2D, RELU, MAXPOOL2D, LINEAR };
+
+struct layer {
+    enum layer_kind kind;
+    const char *name;        /* as in PyTorch's state_dict; NULL if it has no parameters */
+    int in, out;             /* channels (features of LINEAR); 0 where they stay as they are */
+    int kernel, pad, stride; /* of CONV2D and MAXPOOL2D */
+};
+
+enum {
+    NETWORK_LAYERS = 14,
+    NETWORK_TENSORS = 30, /* in the state_dict */
+    NETWORK_CHANNELS = 3, /* of the images */
+    NETWORK_SIDE = 32,
+    NETWORK_CLASSES = 10,
+};
+
+extern const struct layer network_layers[NETWORK_LAYERS];
+
+/* One tensor of PyTorch's state_dict, in its order. */
+struct network_tensor {
+    char name[40]; /* conv1.weight, bn1.running_var, ... */
+    enum { PARAMETER, STATISTIC, COUNTER } kind;
+    int rank, shape[4];
+    size_t count;  /* floats: the product of the shape */
+    size_t offset; /* in network_state.parameters or .statistics */
+};
+
+/* What derives from the table. */
+struct network_plan {
+    struct network_tensor tensors[NETWORK_TENSORS];
+    struct {
+        int c, h, w;
+    } input[NETWORK_LAYERS + 1];      /* shape of a layer's input; the last one is the logits' */
+    int first_tensor[NETWORK_LAYERS]; /* index of a layer's first tensor */
+    size_t parameters;                /* floats: 50,326 */
+    size_t statistics;                /* floats: the running means and variances */
+};
+const struct network_plan *network_plan(void);
+
+/* All that a network has learned, on the host: what a checkpoint holds. */
+struct network_state {
+    float *parameters; /* [plan.parameters], owned */
+    float *statistics; /* [plan.statistics], owned */
+    int64_t batches;   /* num_batches_tracked: training steps so far */
+};
+void network_state_new(struct network_state *state); /* zeroed */
+void network_state_free(struct network_state *state);
+
+/* The tensor's floats in a state; NULL for a COUNTER. */
+float *network_tensor_data(const struct network_state *state, const struct network_tensor *tensor);
+
+/* The state of a new network as PyTorch draws it, layer by layer, weight before bias: uniform in
+ * +-1/sqrt(fan_in) for CONV2D and LINEAR (kaiming_uniform with a = sqrt 5, torch.nn.init), 1 and 0
+ * for batch normalisation. */
+void network_init(struct network_state *state, struct random *random);
+
+/* The network on a device, with room for batches of up to `capacity` images. */
+struct network;
+struct network *network_new(struct device *device, int capacity);
+/* Frees the host's part; the device's memory goes with the device. */
+void network_free(struct network *network);
+
+struct device *network_device(const struct network *network);
+struct block *network_parameters(const struct network *network); /* [plan.parameters] */
+struct block *network_gradients(const struct network *network);  /* [plan.parameters] */
+
+/* Copies all but the batch counter to or from the device. Errors: the device failed. */
+void network_upload(struct network *network, const struct network_state *state);
+bool network_download(const struct network *network, struct network_state *state,
+                      struct error *error);
+
+/* The ops of a step, over the loader's next n images: the forward pass up to the loss, in training
+ * (batch statistics, which move the running ones) or in evaluation (running statistics); then the
+ * backward pass, from the loss to the gradients of all parameters. */
+void network_forward(struct network *network, struct loader *loader, bool training, int n);
+void network_backward(struct network *network, int n);
+
+/* The logits of the last forward pass, [n][NETWORK_CLASSES]. Errors: the device failed. */
+bool network_logits(const struct network *network, float *logits, int n, struct error *error);

@@ -1,0 +1,302 @@
+#include "net/safetensors.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PREFIX = 8 }; /* bytes of the header's length */
+
+static const char METADATA_KEY[] = "__metadata__";
+
+static const struct {
+    const char *name;
+    size_t size;
+} DTYPES[] = {
+    {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
+    {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
+    {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8},
+};
+
+static size_t dtype_size(const char *name) {
+    for (size_t i = 0; i < sizeof DTYPES / sizeof *DTYPES; i++)
+        if (strcmp(DTYPES[i].name, name) == 0)
+            return DTYPES[i].size;
+    return 0;
+}
+
+void metadata_set(struct metadata *metadata, const char *key, const char *format, ...) {
+    int i = 0;
+    while (i < metadata->count && strcmp(metadata->entry[i].key, key) != 0)
+        i++;
+    require(i < METADATA_MOST);
+    if (i == metadata->count)
+        metadata->count++;
+    snprintf(metadata->entry[i].key, sizeof metadata->entry[i].key, "%s", key);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(metadata->entry[i].value, sizeof metadata->entry[i].value, format, arguments);
+    va_end(arguments);
+}
+
+const char *metadata_get(const struct metadata *metadata, const char *key) {
+    for (int i = 0; i < metadata->count; i++)
+        if (strcmp(metadata->entry[i].key, key) == 0)
+            return metadata->entry[i].value;
+    return NULL;
+}
+
+/* ---- writing ---- */
+
+static void put_length(uint8_t *bytes, uint64_t length) {
+    for (int i = 0; i < PREFIX; i++)
+        bytes[i] = (uint8_t)(length >> (8 * i));
+}
+
+static char *header_of(const struct safetensors_tensor *tensors, int count,
+                       const struct metadata *metadata) {
+    json_t *header = json_object(), *texts = json_object();
+    for (int i = 0; i < metadata->count; i++)
+        json_object_set_new(texts, metadata->entry[i].key, json_string(metadata->entry[i].value));
+    json_object_set_new(header, METADATA_KEY, texts);
+    size_t offset = 0;
+    for (int i = 0; i < count; i++) {
+        json_t *shape = json_array();
+        for (int j = 0; j < tensors[i].rank; j++)
+            json_array_append_new(shape, json_integer(tensors[i].shape[j]));
+        json_object_set_new(header, tensors[i].name,
+                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensors[i].dtype, "shape",
+                                      shape, "data_offsets", (json_int_t)offset,
+                                      (json_int_t)(offset + tensors[i].size)));
+        offset += tensors[i].size;
+    }
+    char *text = json_dumps(header, JSON_COMPACT);
+    require(text != NULL);
+    json_decref(header);
+    return text;
+}
+
+bool safetensors_save(const char *path, const struct safetensors_tensor *tensors, int count,
+                      const struct metadata *metadata, struct error *error) {
+    char *header = header_of(tensors, count, metadata);
+    /* spaces fill the header up so that the data is aligned, as the format asks */
+    size_t text = strlen(header), length = (text + 7) / 8 * 8, size = PREFIX + length;
+    for (int i = 0; i < count; i++)
+        size += tensors[i].size;
+    uint8_t *bytes = memory_new(size, 1), *at = bytes + PREFIX + length;
+    put_length(bytes, length);
+    memset(bytes + PREFIX, ' ', length);
+    memcpy(bytes + PREFIX, header, text);
+    for (int i = 0; i < count; at += tensors[i].size, i++)
+        memcpy(at, tensors[i].data, tensors[i].size);
+    bool good = file_replace(path, bytes, size, error);
+    free(bytes);
+    free(header);
+    return good;
+}
+
+/* ---- reading ---- */
+
+/* What every message about a file that is no safetensors file ends with. */
+#define EXPECTED                                                                                   \
+    "a safetensors checkpoint, as cifar-train or safetensors.torch.save_file writes it, is "       \
+    "expected"
+
+static bool get_shape(struct safetensors_tensor *tensor, const json_t *shape) {
+    size_t index;
+    const json_t *dimension;
+    if (!json_is_array(shape) || json_array_size(shape) > SAFETENSORS_RANK)
+        return false;
+    tensor->rank = (int)json_array_size(shape);
+    json_array_foreach(shape, index, dimension) {
+        if (!json_is_integer(dimension) || json_integer_value(dimension) < 0)
+            return false;
+        tensor->shape[index] = json_integer_value(dimension);
+    }
+    return true;
+}
+
+/* The bytes that the shape needs; false if there are more than any file has. */
+static bool bytes_needed(const struct safetensors_tensor *tensor, size_t *needed) {
+    *needed = dtype_size(tensor->dtype);
+    for (int i = 0; i < tensor->rank; i++)
+        if (__builtin_mul_overflow(*needed, (size_t)tensor->shape[i], needed))
+            return false;
+    return true;
+}
+
+/* One entry of the header. `data` is where the data begins in the file, `size` its bytes. */
+static bool get_tensor(struct safetensors_tensor *tensor, const char *path, const char *name,
+                       const json_t *entry, const uint8_t *bytes, size_t data, size_t size,
+                       struct error *error) {
+    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
+    const char *found = dtype != NULL ? dtype : "missing or no text";
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
+
+    if (strlen(name) >= SAFETENSORS_NAME)
+        return error_set(
+            error, STATUS_CHECKPOINT,
+            "%s: the header names a tensor '%.60s...', longer than %d bytes; " EXPECTED, path, name,
+            SAFETENSORS_NAME - 1);
+    snprintf(tensor->name, sizeof tensor->name, "%s", name);
+    if (dtype == NULL || dtype_size(dtype) == 0)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: tensor %s: dtype is %.20s; one of F32, I64 or another of the "
+                         "safetensors format is expected",
+                         path, name, found);
+    snprintf(tensor->dtype, sizeof tensor->dtype, "%s", dtype);
+    if (!get_shape(tensor, json_object_get(entry, "shape")))
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: tensor %s: the shape is missing or wrong; a list of at most %d whole "
+                         "numbers from 0 is expected",
+                         path, name, SAFETENSORS_RANK);
+    if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
+        return error_set(
+            error, STATUS_CHECKPOINT,
+            "%s: tensor %s: data_offsets is missing or wrong; [begin, end] is expected", path,
+            name);
+    const json_int_t from = json_integer_value(begin), to = json_integer_value(end);
+    if (from < 0 || to < from || (uint64_t)to > size)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: tensor %s: data_offsets are [%lld, %lld], but the file has %zu bytes "
+                         "of data (from byte %zu on); it is cut short or damaged",
+                         path, name, (long long)from, (long long)to, size, data);
+    size_t needed = 0;
+    tensor->size = (size_t)(to - from);
+    const bool possible = bytes_needed(tensor, &needed);
+    if (!possible || needed != tensor->size) {
+        char text[32] = "more than any file has";
+        if (possible)
+            snprintf(text, sizeof text, "%zu", needed);
+        return error_set(
+            error, STATUS_CHECKPOINT,
+            "%s: tensor %s, at byte %zu: has %zu bytes, but its shape and its dtype %s "
+            "need %s",
+            path, name, data + (size_t)from, tensor->size, tensor->dtype, text);
+    }
+    tensor->at = data + (size_t)from;
+    tensor->data = bytes + tensor->at;
+    return true;
+}
+
+static bool get_metadata(struct metadata *metadata, const char *path, json_t *texts,
+                         struct error *error) {
+    const char *key;
+    json_t *value;
+    bool good = json_is_object(texts);
+    json_object_foreach(texts, key, value) {
+        good = good && json_is_string(value);
+        if (good && metadata->count < METADATA_MOST &&
+            strlen(key) < sizeof metadata->entry[0].key &&
+            json_string_length(value) < sizeof metadata->entry[0].value)
+            metadata_set(metadata, key, "%s", json_string_value(value));
+    }
+    return good || error_set(error, STATUS_CHECKPOINT,
+                             "%s: the header's %s is wrong; an object of texts is expected", path,
+                             METADATA_KEY);
+}
+
+static int by_place(const void *a, const void *b) {
+    const struct safetensors_tensor *x = a, *y = b;
+    if (x->at != y->at)
+        return x->at < y->at ? -1 : 1;
+    return x->size < y->size ? -1 : x->size > y->size;
+}
+
+/* Tensors must lie side by side, from the beginning of the data to its end. */
+static bool check_places(const struct safetensors *file, const char *path, size_t data, size_t end,
+                         struct error *error) {
+    size_t at = data;
+    for (int i = 0; i < file->count; at += file->tensors[i].size, i++)
+        if (file->tensors[i].at != at)
+            return error_set(error, STATUS_CHECKPOINT,
+                             "%s: tensor %s begins at byte %zu, but %s at byte %zu: tensors must "
+                             "neither overlap nor leave gaps",
+                             path, file->tensors[i].name, file->tensors[i].at,
+                             i == 0 ? "the data begins" : "the one before it ends", at);
+    if (at != end)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: the last tensor ends at byte %zu, but the file has %zu bytes: "
+                         "something else has been added to it",
+                         path, at, end);
+    return true;
+}
+
+static bool parse(struct safetensors *file, const char *path, size_t size, struct error *error) {
+    uint64_t length = 0;
+    for (int i = 0; i < PREFIX; i++)
+        length |= (uint64_t)file->bytes[i] << (8 * i);
+    if (length > SAFETENSORS_HEADER && length <= size - PREFIX)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: bytes 0 to 7 give a header of %llu bytes; at most %d are read", path,
+                         (unsigned long long)length, SAFETENSORS_HEADER);
+    if (length < 2 || length > size - PREFIX)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: bytes 0 to 7 give a header of %llu bytes, but %zu follow: the file "
+                         "is cut short or another format; " EXPECTED,
+                         path, (unsigned long long)length, size - PREFIX);
+    const size_t data = PREFIX + (size_t)length;
+
+    json_error_t where;
+    json_t *header = json_loadb((const char *)file->bytes + PREFIX, (size_t)length,
+                                JSON_REJECT_DUPLICATES, &where);
+    if (!json_is_object(header)) {
+        if (header != NULL)
+            where.position = 0;
+        json_decref(header);
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: the header is no JSON object: byte %zu: %s; " EXPECTED, path,
+                         PREFIX + (size_t)(where.position > 0 ? where.position : 0),
+                         header == NULL ? where.text : "another kind of value");
+    }
+    file->tensors = memory_new(json_object_size(header), sizeof *file->tensors);
+    const char *name;
+    json_t *entry;
+    bool good = true;
+    json_object_foreach(header, name, entry) {
+        if (strcmp(name, METADATA_KEY) == 0)
+            good = get_metadata(&file->metadata, path, entry, error);
+        else if ((good = get_tensor(&file->tensors[file->count], path, name, entry, file->bytes,
+                                    data, size - data, error)))
+            file->count++;
+        if (!good)
+            break;
+    }
+    json_decref(header);
+    if (!good)
+        return false;
+    qsort(file->tensors, (size_t)file->count, sizeof *file->tensors, by_place);
+    return check_places(file, path, data, size, error);
+}
+
+bool safetensors_load(struct safetensors *file, const char *path, struct error *error) {
+    struct file source;
+    *file = (struct safetensors){0};
+    if (!file_open(&source, path, STATUS_CHECKPOINT, error))
+        return false;
+    const size_t size = source.size;
+    bool good = size >= PREFIX && size <= SAFETENSORS_LARGEST;
+    if (!good)
+        error_set(error, STATUS_CHECKPOINT,
+                  "%s: has %zu bytes; from %d to %d are possible; " EXPECTED, path, size, PREFIX,
+                  SAFETENSORS_LARGEST);
+    if (good) {
+        file->bytes = memory_new(size, 1);
+        good = file_read(&source, file->bytes, error) && parse(file, path, size, error);
+    }
+    file_close(&source);
+    if (!good)
+        safetensors_free(file);
+    return good;
+}
+
+void safetensors_free(struct safetensors *file) {
+    free(file->tensors);
+    free(file->bytes);
+    *file = (struct safetensors){0};
+}
