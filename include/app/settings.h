@@ -1,0 +1,40 @@
+/* What the user asked for: the commands, their options, and the reading of a command line. One
+ * table holds every option with its type, range, default and help; parsing, checking and --help all
+ * come from it. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The commands, as bits, so that an option can name those that have it. */
+enum command {
+    COMMAND_TRAIN = 1,
+    COMMAND_TEST = 2,
+    COMMAND_CLASSES = 4,
+    COMMAND_SYNTH = 8,
+};
+
+struct settings {
+    enum command command;
+    const char *program; /* what the user called: "cifar-train" */
+    bool help, version;
+    const char *data; /* NULL: where the data usually is */
+    const char *device, *model;
+    const char *log, *grid; /* NULL: none */
+    const char *folder;     /* of cifar-synth: its one word */
+    int64_t epochs, batch, seed, log_every;
+    int64_t threads, limit;          /* 0: all */
+    int64_t synth_train, synth_test; /* images to draw */
+    double lr, weight_decay;
+    bool quiet, json, confusion;
+};
+
+/* Reads the command from the program's name (cifar-train) or else its first word (cifar train),
+ * then the options. All values are checked. Errors: STATUS_USAGE. settings->help and ->version are
+ * set without a look at the rest. Texts are borrowed from argv. */
+bool settings_parse(struct settings *settings, int argc, char **argv, struct error *error);
+
+/* Prints the help of the command, or of the whole program if settings->command is 0. */
+void settings_help(const struct settings *settings);

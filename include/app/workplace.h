@@ -1,0 +1,45 @@
+/* What every command that computes needs: the data set and the device. */
+#pragma once
+
+#include "app/settings.h"
+#include "data/cifar10.h"
+#include "device/device.h"
+#include "net/network.h"
+#include "net/safetensors.h"
+#include "train/evaluate.h"
+
+struct workplace {
+    char folder[4096]; /* of the batches */
+    struct cifar10_names names;
+    bool synthetic; /* drawn by cifar-synth */
+    struct cifar10 train, test;
+    int threads;
+    struct device *device;
+};
+
+/* Finds and loads the data (the training part only if `training`), then opens the device.
+ * Errors: STATUS_DATA, STATUS_DEVICE; nothing is left to close then. */
+bool workplace_open(struct workplace *workplace, const struct settings *settings, bool training,
+                    struct error *error);
+void workplace_close(struct workplace *workplace);
+
+/* What the data is, for people: "CIFAR-10", or that it is none. */
+const char *workplace_data_kind(const struct workplace *workplace);
+
+/* A checkpoint put on the device and judged on the test images. */
+struct judgement {
+    struct metadata about; /* what the checkpoint says of itself */
+    struct network *network;
+    struct evaluator evaluator; /* holds the predictions */
+    struct evaluation evaluation;
+};
+
+/* Errors: STATUS_CHECKPOINT, STATUS_DEVICE; nothing is left to free then. The judgement must stay
+ * where it is. */
+bool judge(struct judgement *judgement, const struct workplace *workplace,
+           const struct settings *settings, struct error *error);
+void judgement_free(struct judgement *judgement);
+
+/* Prints what was judged: model, data, device. */
+void judgement_print(const struct judgement *judgement, const struct workplace *workplace,
+                     const struct settings *settings);

@@ -1,0 +1,148 @@
+#include "app/commands.h"
+#include "app/run_log.h"
+#include "app/workplace.h"
+
+#include <langinfo.h>
+#include <locale.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BAR = 25 }; /* characters at 100 % */
+
+/* How one class fared; NaN where there was nothing to divide by. */
+struct class_report {
+    int64_t images, predicted, correct;
+    double accuracy;  /* per cent of the class's images that were recognised */
+    double precision; /* per cent of the predictions of this class that were right */
+};
+
+static double per_cent(int64_t part, int64_t whole) {
+    return whole == 0 ? (double)NAN : 100.0 * (double)part / (double)whole;
+}
+
+static struct class_report class_report(const struct evaluation *e, int class) {
+    struct class_report r = {.correct = e->confusion[class][class]};
+    for (int other = 0; other < CIFAR10_CLASSES; other++) {
+        r.images += e->confusion[class][other];
+        r.predicted += e->confusion[other][class];
+    }
+    r.accuracy = per_cent(r.correct, r.images);
+    r.precision = per_cent(r.correct, r.predicted);
+    return r;
+}
+
+/* The mean of the accuracies of the classes that have images. */
+static double mean_accuracy(const struct evaluation *e) {
+    double sum = 0;
+    int present = 0;
+    for (int i = 0; i < CIFAR10_CLASSES; i++) {
+        struct class_report r = class_report(e, i);
+        if (r.images > 0) {
+            sum += r.accuracy;
+            present++;
+        }
+    }
+    return sum / present;
+}
+
+static void print_per_cent(double value) {
+    if (isnan(value))
+        printf("        -");
+    else
+        printf(" %6.2f %%", value);
+}
+
+static void print_bar(double per_cent_value) {
+    setlocale(LC_CTYPE, "");
+    const char *full = strcmp(nl_langinfo(CODESET), "UTF-8") == 0 ? "█" : "#";
+    const int filled = isnan(per_cent_value) ? 0 : (int)lround(per_cent_value * BAR / 100);
+    printf("  ");
+    for (int i = 0; i < BAR; i++)
+        printf("%s", i < filled ? full : " ");
+}
+
+static void print_classes(const struct evaluation *e, const struct cifar10_names *names) {
+    const bool bars = isatty(STDOUT_FILENO);
+    printf("%-12s  accuracy%*s  precision  images\n", "class", bars ? BAR + 2 : 0, "");
+    for (int i = 0; i < CIFAR10_CLASSES; i++) {
+        const struct class_report r = class_report(e, i);
+        printf("%-12s ", names->name[i]);
+        print_per_cent(r.accuracy);
+        if (bars)
+            print_bar(r.accuracy);
+        printf("  ");
+        print_per_cent(r.precision);
+        printf("  %6lld\n", (long long)r.images);
+    }
+    printf("Mean of the classes %.2f %%; test accuracy %.2f %% (%lld of %lld images), loss %.4f\n",
+           mean_accuracy(e), evaluation_accuracy(e), (long long)e->correct, (long long)e->images,
+           e->loss);
+}
+
+static void print_confusion(const struct evaluation *e, const struct cifar10_names *names) {
+    printf("\nReal class (row) and prediction (column), images:\n%-12s", "");
+    for (int i = 0; i < CIFAR10_CLASSES; i++)
+        printf(" %7.7s", names->name[i]);
+    printf("\n");
+    for (int i = 0; i < CIFAR10_CLASSES; i++) {
+        printf("%-12s", names->name[i]);
+        for (int k = 0; k < CIFAR10_CLASSES; k++)
+            printf(" %7lld", (long long)e->confusion[i][k]);
+        printf("\n");
+    }
+}
+
+static void print_json(const struct judgement *j, const struct workplace *w,
+                       const struct settings *s) {
+    const struct evaluation *e = &j->evaluation;
+    json_t *classes = json_array(), *confusion = NULL;
+    for (int i = 0; i < CIFAR10_CLASSES; i++) {
+        const struct class_report r = class_report(e, i);
+        json_array_append_new(classes,
+                              json_pack("{s:s, s:o, s:o, s:I, s:I, s:I}", "class", w->names.name[i],
+                                        "accuracy", json_rounded(r.accuracy, 6), "precision",
+                                        json_rounded(r.precision, 6), "images",
+                                        (json_int_t)r.images, "correct", (json_int_t)r.correct,
+                                        "predicted", (json_int_t)r.predicted));
+    }
+    if (s->confusion) {
+        confusion = json_array();
+        for (int i = 0; i < CIFAR10_CLASSES; i++) {
+            json_t *row = json_array();
+            for (int k = 0; k < CIFAR10_CLASSES; k++)
+                json_array_append_new(row, json_integer((json_int_t)e->confusion[i][k]));
+            json_array_append_new(confusion, row);
+        }
+    }
+    json_t *object =
+        json_pack("{s:s, s:s, s:b, s:s, s:I, s:o, s:o, s:f, s:o, s:o*}", "model", s->model, "data",
+                  w->folder, "synthetic", w->synthetic, "device", w->device->ops->name, "images",
+                  (json_int_t)e->images, "accuracy", json_rounded(evaluation_accuracy(e), 6),
+                  "mean_class_accuracy", json_rounded(mean_accuracy(e), 6), "loss", e->loss,
+                  "classes", classes, "confusion", confusion);
+    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    printf("\n");
+    json_decref(object);
+}
+
+bool command_classes(const struct settings *s, struct error *error) {
+    struct workplace w;
+    struct judgement j;
+    if (!workplace_open(&w, s, false, error))
+        return false;
+    bool good = judge(&j, &w, s, error);
+    if (good && s->json)
+        print_json(&j, &w, s);
+    else if (good) {
+        judgement_print(&j, &w, s);
+        print_classes(&j.evaluation, &w.names);
+        if (s->confusion)
+            print_confusion(&j.evaluation, &w.names);
+    }
+    if (good)
+        judgement_free(&j);
+    workplace_close(&w);
+    return good;
+}

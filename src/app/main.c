@@ -1,0 +1,77 @@
+/* The program: finds out what is wanted, does it, and turns an error into a message and an exit
+ * status. */
+#include "app/commands.h"
+#include "device/device.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <png.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void print_version(void) {
+    char text[256];
+    struct error error;
+    printf("cifar %s\n", CIFAR_VERSION);
+    const struct device_ops *device = device_find("auto", &error);
+    device->describe(NULL, text, sizeof text);
+    printf("%s: %s\n", device->name, text);
+    device_list(text, sizeof text);
+    printf("devices: %s\n", text);
+    printf("libpng %s, jansson %s\n", png_get_libpng_ver(NULL), jansson_version_str());
+}
+
+/* GNU OpenMP's threads spin for long while they wait for each other. That wins nothing measurable
+ * here and loses much where other programs run: on two cores with two busy neighbours, training
+ * took 1.5 times as long. OpenMP reads its settings before main() begins, so the program sets a
+ * short spin and starts itself again, once, unless the user has set something. */
+static void start_with_patient_threads(char **argv) {
+    if (getenv("GOMP_SPINCOUNT") != NULL || getenv("OMP_WAIT_POLICY") != NULL)
+        return;
+    setenv("GOMP_SPINCOUNT", "1000", 1);
+    execv("/proc/self/exe", argv); /* where this fails, all goes on, only less patiently */
+}
+
+static bool run(const struct settings *settings, char **argv, struct error *error) {
+    if (settings->help) {
+        settings_help(settings);
+        return true;
+    }
+    if (settings->version) {
+        print_version();
+        return true;
+    }
+    if (settings->command != COMMAND_SYNTH)
+        start_with_patient_threads(argv);
+    switch (settings->command) {
+    case COMMAND_TRAIN:
+        return command_train(settings, error);
+    case COMMAND_TEST:
+        return command_test(settings, error);
+    case COMMAND_CLASSES:
+        return command_classes(settings, error);
+    case COMMAND_SYNTH:
+        return command_synth(settings, error);
+    }
+    return error_set(error, STATUS_FAILURE, "no command was chosen");
+}
+
+int main(int argc, char **argv) {
+    struct settings settings;
+    struct error error;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* whoever reads a pipe sees each line at once */
+    bool good = settings_parse(&settings, argc, argv, &error) && run(&settings, argv, &error);
+    if (good && (fflush(stdout) != 0 || ferror(stdout)))
+        good = error_set(&error, STATUS_FAILURE, "standard output cannot be written: %s",
+                         strerror(errno));
+    if (good)
+        return STATUS_OK;
+    fflush(stdout);
+    fprintf(stderr, "%s: %s\n", settings.program, error.text);
+    if (error.status == STATUS_USAGE)
+        fprintf(stderr, "%s: '%s --help' shows what is possible\n", settings.program,
+                settings.program);
+    return (int)error.status;
+}

@@ -1,0 +1,256 @@
+#include "app/settings.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRAIN   COMMAND_TRAIN
+#define TEST    COMMAND_TEST
+#define CLASSES COMMAND_CLASSES
+#define SYNTH   COMMAND_SYNTH
+#define RUN     (TRAIN | TEST | CLASSES)
+#define EVERY   (RUN | SYNTH)
+
+static const struct command_row {
+    enum command command;
+    const char *name, *words, *summary;
+} COMMANDS[] = {
+    {TRAIN, "train", "",
+     "Trains the network on CIFAR-10 and keeps the checkpoint of its best epoch."},
+    {TEST, "test", "",
+     "Judges a checkpoint on the test images and shows its predictions for the first batch."},
+    {CLASSES, "classes", "", "Reports how a checkpoint does on each of the ten classes."},
+    {SYNTH, "synth", " DIR",
+     "Draws a stand-in for CIFAR-10, ten kinds of object in the same format, into folder DIR."},
+};
+enum { COMMAND_COUNT = sizeof COMMANDS / sizeof *COMMANDS };
+
+enum type { FLAG, TEXT, WHOLE, REAL };
+
+#define AT(field) offsetof(struct settings, field)
+
+/* Every option. `initial` is what it is worth when it is not given, `shown` what the help says of
+ * that where the value alone would not say it. */
+static const struct option_row {
+    int commands;
+    const char *name, *metavar;
+    enum type type;
+    size_t at; /* of the value in struct settings */
+    double least, most;
+    const char *initial, *shown, *help;
+} OPTIONS[] = {
+    {RUN, "data", "DIR", TEXT, AT(data), 0, 0, NULL, "$CIFAR10_DIR, else data",
+     "folder of the batches, or the one that holds cifar-10-batches-bin"},
+    {TRAIN, "epochs", "N", WHOLE, AT(epochs), 1, 1e6, "5", NULL, "passes over the training images"},
+    {TRAIN, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL, "images in a training step"},
+    {TEST | CLASSES, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL,
+     "images that are evaluated, and shown, at once"},
+    {TRAIN, "lr", "X", REAL, AT(lr), 0, 1e30, "0.001", NULL, "learning rate of Adam"},
+    {TRAIN, "weight-decay", "X", REAL, AT(weight_decay), 0, 1e30, "0.0001", NULL,
+     "factor of the weights that is added to their gradient"},
+    {TRAIN, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL,
+     "draws weights and order as torch.manual_seed(S) does"},
+    {SYNTH, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL, "draws other images"},
+    {RUN, "device", "NAME", TEXT, AT(device), 0, 0, "auto", NULL,
+     "what computes: auto, cpu, openblas, cuda or cudnn"},
+    {RUN, "threads", "N", WHOLE, AT(threads), 1, 1024, "0", "all cores",
+     "CPU threads; results do not depend on them"},
+    {RUN, "model", "FILE", TEXT, AT(model), 0, 0, "best.ckpt", NULL,
+     "the checkpoint (safetensors, PyTorch's state_dict)"},
+    {TRAIN, "log", "FILE", TEXT, AT(log), 0, 0, NULL, "none",
+     "writes a record of the run, a JSON object a line"},
+    {TRAIN, "log-every", "N", WHOLE, AT(log_every), 1, 1e9, "1000", NULL,
+     "steps between two reports of the loss"},
+    {TRAIN, "limit", "N", WHOLE, AT(limit), 1, 1e9, "0", "all",
+     "trains on the first N training images only"},
+    {TRAIN, "quiet", NULL, FLAG, AT(quiet), 0, 0, NULL, NULL, "prints nothing but errors"},
+    {TEST, "grid", "FILE", TEXT, AT(grid), 0, 0, "predictions.png", NULL,
+     "PNG of the first batch, right and wrong ones framed; '' for none"},
+    {CLASSES, "confusion", NULL, FLAG, AT(confusion), 0, 0, NULL, NULL,
+     "adds the matrix of real against predicted classes"},
+    {TEST | CLASSES, "json", NULL, FLAG, AT(json), 0, 0, NULL, NULL,
+     "prints one JSON object and nothing else"},
+    {SYNTH, "train", "N", WHOLE, AT(synth_train), 5, 1e6, "50000", NULL, "training images"},
+    {SYNTH, "test", "N", WHOLE, AT(synth_test), 1, 1e6, "10000", NULL, "test images"},
+    {EVERY, "help", NULL, FLAG, AT(help), 0, 0, NULL, NULL, "shows this text"},
+    {EVERY, "version", NULL, FLAG, AT(version), 0, 0, NULL, NULL,
+     "shows the versions of the program and its libraries, and the devices built in"},
+};
+enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
+
+/* ---- values ---- */
+
+static bool wrong_value(const struct option_row *row, const char *text, struct error *error) {
+    if (row->type == WHOLE && row->most >= 0x1p63)
+        return error_set(error, STATUS_USAGE,
+                         "--%s %s: a whole number from %.0f to 9223372036854775807 is expected",
+                         row->name, text, row->least);
+    return error_set(error, STATUS_USAGE, "--%s %s: a %snumber from %.9g to %.*g is expected",
+                     row->name, text, row->type == WHOLE ? "whole " : "", row->least,
+                     row->type == WHOLE ? 17 : 9, row->most);
+}
+
+static bool parse_value(struct settings *settings, const struct option_row *row, const char *text,
+                        struct error *error) {
+    char *place = (char *)settings + row->at, *end;
+    errno = 0;
+    switch (row->type) {
+    case FLAG:
+        *(bool *)(void *)place = true;
+        return true;
+    case TEXT:
+        *(const char **)(void *)place = text;
+        return true;
+    case WHOLE: {
+        const long long value = strtoll(text, &end, 10);
+        if (end == text || *end != '\0' || errno != 0 || (double)value < row->least ||
+            (double)value > row->most)
+            return wrong_value(row, text, error);
+        *(int64_t *)(void *)place = value;
+        return true;
+    }
+    case REAL: {
+        const double value = strtod(text, &end);
+        /* an underflow (ERANGE) to a number that is as good as 0 is no error */
+        if (end == text || *end != '\0' || !(value >= row->least && value <= row->most))
+            return wrong_value(row, text, error);
+        *(double *)(void *)place = value;
+        return true;
+    }
+    }
+    return false;
+}
+
+static void set_initial(struct settings *settings) {
+    struct error error;
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &OPTIONS[i];
+        if (!(row->commands & (int)settings->command) || row->initial == NULL)
+            continue;
+        if (row->type == WHOLE) /* "0" for all may lie below what a user can give */
+            *(int64_t *)(void *)((char *)settings + row->at) = strtoll(row->initial, NULL, 10);
+        else
+            require(parse_value(settings, row, row->initial, &error));
+    }
+}
+
+/* ---- the command line ---- */
+
+static const struct command_row *find_command(const char *name) {
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(name, COMMANDS[i].name) == 0)
+            return &COMMANDS[i];
+    return NULL;
+}
+
+static const struct command_row *row_of(enum command command) {
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        if (COMMANDS[i].command == command)
+            return &COMMANDS[i];
+    return NULL;
+}
+
+static bool find_which(struct settings *settings, int *argc, char ***argv, struct error *error) {
+    static char program[64];
+    const char *slash = strrchr((*argv)[0], '/'), *name = slash ? slash + 1 : (*argv)[0];
+    const char *dash = strrchr(name, '-');
+    const struct command_row *row = dash ? find_command(dash + 1) : NULL;
+    settings->program = "cifar";
+    if (row == NULL && *argc > 1) {
+        const char *word = (*argv)[1];
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+            return settings->help = true;
+        if (strcmp(word, "--version") == 0)
+            return settings->version = true;
+        row = find_command(word);
+        (*argc)--;
+        (*argv)++;
+        if (row == NULL)
+            return error_set(error, STATUS_USAGE,
+                             "'%s' is no command; train, test, classes or synth is expected first",
+                             word);
+    }
+    if (row == NULL)
+        return error_set(error, STATUS_USAGE,
+                         "a command is expected first: train, test, classes or synth");
+    settings->command = row->command;
+    snprintf(program, sizeof program, "cifar-%s", row->name);
+    settings->program = program;
+    return true;
+}
+
+static bool parse_options(struct settings *settings, int argc, char **argv, struct error *error) {
+    struct option known[OPTION_COUNT + 1] = {{0}};
+    const struct option_row *rows[OPTION_COUNT];
+    int count = 0, chosen = 0, answer;
+    for (int i = 0; i < OPTION_COUNT; i++)
+        if (OPTIONS[i].commands & (int)settings->command) {
+            rows[count] = &OPTIONS[i];
+            known[count++] = (struct option){OPTIONS[i].name, OPTIONS[i].type != FLAG, NULL, 1};
+        }
+    opterr = 0;
+    while ((answer = getopt_long(argc, argv, ":h", known, &chosen)) != -1) {
+        const char *word = argv[optind - 1];
+        if (answer == 'h')
+            return settings->help = true;
+        if (answer == ':')
+            return error_set(error, STATUS_USAGE, "%s: a value is expected behind it", word);
+        if (answer == '?' && optopt == 1)
+            return error_set(error, STATUS_USAGE, "%s: this option takes no value", word);
+        if (answer == '?')
+            return error_set(error, STATUS_USAGE, "%s: there is no such option", word);
+        if (!parse_value(settings, rows[chosen], optarg, error))
+            return false;
+        if (settings->help || settings->version)
+            return true;
+    }
+    const bool wants_folder = settings->command == COMMAND_SYNTH;
+    if (wants_folder && optind < argc)
+        settings->folder = argv[optind++];
+    if (optind < argc)
+        return error_set(error, STATUS_USAGE, "'%s': no such word is expected here", argv[optind]);
+    if (wants_folder && (settings->folder == NULL || settings->folder[0] == '\0'))
+        return error_set(error, STATUS_USAGE, "the folder to draw the data set into is expected");
+    return true;
+}
+
+bool settings_parse(struct settings *settings, int argc, char **argv, struct error *error) {
+    *settings = (struct settings){0};
+    if (!find_which(settings, &argc, &argv, error))
+        return false;
+    if (settings->help || settings->version)
+        return true;
+    set_initial(settings);
+    return parse_options(settings, argc, argv, error);
+}
+
+/* ---- help ---- */
+
+void settings_help(const struct settings *settings) {
+    if (settings->command == 0) {
+        printf("Usage: cifar COMMAND [options], or cifar-COMMAND [options]\n\n");
+        for (int i = 0; i < COMMAND_COUNT; i++)
+            printf("  %-9s%s\n", COMMANDS[i].name, COMMANDS[i].summary);
+        printf("\n'cifar COMMAND --help' tells more of each.\n");
+        return;
+    }
+    const struct command_row *command = row_of(settings->command);
+    printf("Usage: cifar-%s%s [options]\n%s\n\n", command->name, command->words, command->summary);
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &OPTIONS[i];
+        if (!(row->commands & (int)settings->command))
+            continue;
+        char left[40];
+        snprintf(left, sizeof left, "--%s%s%s", row->name, row->metavar ? " " : "",
+                 row->metavar ? row->metavar : "");
+        printf("  %-18s  %s", left, row->help);
+        if (row->shown != NULL || row->initial != NULL)
+            printf(" (default: %s)", row->shown ? row->shown : row->initial);
+        printf("\n");
+    }
+    printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 data, 4 checkpoint, 5 device, 6 the "
+           "loss\nis no longer finite.\n");
+}

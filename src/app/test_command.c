@@ -1,0 +1,115 @@
+#include "app/commands.h"
+#include "app/grid.h"
+#include "app/run_log.h"
+#include "app/workplace.h"
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Real and predicted classes of the first `count` test images, one above the other, in the two
+ * lines that the tutorial prints. */
+static void print_labels(const struct workplace *w, const uint8_t *predicted, int count) {
+    for (int line = 0; line < 2; line++) {
+        printf("%s", line == 0 ? "Real labels:" : "Predicted:  ");
+        for (int i = 0; i < count; i++) {
+            const char *real = w->names.name[w->test.records[(size_t)i * CIFAR10_RECORD]];
+            const char *guess = w->names.name[predicted[i]];
+            const size_t widest = strlen(real) > strlen(guess) ? strlen(real) : strlen(guess);
+            printf(" %*s", widest > 5 ? (int)widest : 5, line == 0 ? real : guess);
+        }
+        printf("\n");
+    }
+}
+
+static bool save_grid(const char *path, const struct workplace *w, const uint8_t *predicted,
+                      int count, struct error *error) {
+    bool *right = memory_new((size_t)count, sizeof *right);
+    for (int i = 0; i < count; i++)
+        right[i] = predicted[i] == w->test.records[(size_t)i * CIFAR10_RECORD];
+    bool good = grid_save(path, w->test.records, right, count, error);
+    free(right);
+    return good;
+}
+
+static json_t *class_list(const struct cifar10_names *names, const uint8_t *classes, size_t stride,
+                          int count) {
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++)
+        json_array_append_new(list, json_string(names->name[classes[(size_t)i * stride]]));
+    return list;
+}
+
+/* [n][CIFAR10_CLASSES] numbers as a list of lists. */
+static json_t *logit_lists(const float *logits, int n) {
+    json_t *lists = json_array();
+    for (int i = 0; i < n; i++) {
+        json_t *list = json_array();
+        for (int k = 0; k < CIFAR10_CLASSES; k++)
+            json_array_append_new(list, json_real((double)logits[i * CIFAR10_CLASSES + k]));
+        json_array_append_new(lists, list);
+    }
+    return lists;
+}
+
+static bool print_json(struct judgement *j, const struct workplace *w, const struct settings *s,
+                       int shown, struct error *error) {
+    const struct evaluation *e = &j->evaluation;
+    float *logits = memory_new((size_t)shown * CIFAR10_CLASSES, sizeof *logits);
+    bool good = evaluator_first_logits(&j->evaluator, logits, error);
+    if (good) {
+        json_t *object = json_pack(
+            "{s:s, s:s, s:b, s:s, s:I, s:I, s:o, s:f, s:s*, s:o, s:o, s:o}", "model", s->model,
+            "data", w->folder, "synthetic", w->synthetic, "device", w->device->ops->name, "images",
+            (json_int_t)e->images, "correct", (json_int_t)e->correct, "accuracy",
+            json_rounded(evaluation_accuracy(e), 6), "loss", e->loss, "grid", s->grid, "real",
+            class_list(&w->names, w->test.records, CIFAR10_RECORD, shown), "predicted",
+            class_list(&w->names, j->evaluator.predicted, 1, shown), "logits",
+            logit_lists(logits, shown));
+        json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        printf("\n");
+        json_decref(object);
+    }
+    free(logits);
+    return good;
+}
+
+static bool report(struct judgement *j, const struct workplace *w, const struct settings *s,
+                   struct error *error) {
+    const struct evaluation *e = &j->evaluation;
+    const int shown = j->evaluator.pass.whole.n; /* the first batch */
+    if (s->grid != NULL && !save_grid(s->grid, w, j->evaluator.predicted, shown, error))
+        return false;
+    if (s->json)
+        return print_json(j, w, s, shown, error);
+    judgement_print(j, w, s);
+    printf("Test accuracy %.2f %% (%lld of %lld images), loss %.4f\n", evaluation_accuracy(e),
+           (long long)e->correct, (long long)e->images, e->loss);
+    if (s->grid != NULL)
+        printf("The first %d images are in %s: right in thin green frames, wrong in thick red "
+               "ones\n",
+               shown, s->grid);
+    print_labels(w, j->evaluator.predicted, shown);
+    return true;
+}
+
+bool command_test(const struct settings *given, struct error *error) {
+    struct settings s = *given;
+    struct workplace w;
+    struct judgement j;
+    if (s.grid[0] == '\0')
+        s.grid = NULL;
+    if (s.grid != NULL && !file_check_replaceable(s.grid, error))
+        return false;
+    if (!workplace_open(&w, &s, false, error))
+        return false;
+    bool good = judge(&j, &w, &s, error);
+    if (good) {
+        good = report(&j, &w, &s, error);
+        judgement_free(&j);
+    }
+    workplace_close(&w);
+    return good;
+}

@@ -1,0 +1,184 @@
+#include "app/commands.h"
+#include "app/live_line.h"
+#include "app/run_log.h"
+#include "app/workplace.h"
+#include "base/file.h"
+#include "train/trainer.h"
+
+#include <stdio.h>
+#include <time.h>
+
+/* Who listens to a run, and what for. */
+struct listener {
+    const struct settings *settings;
+    struct run_log *log;
+    struct live_line line;
+    int64_t images;   /* in an epoch */
+    double began;     /* when the run began */
+    double evaluated; /* seconds that evaluations have taken */
+    double pause;     /* when the evaluation under way began */
+    int best_epoch;
+    double best_accuracy;
+};
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void on_progress(void *context, int epoch, int64_t step, int64_t steps, double loss) {
+    struct listener *l = context;
+    const int epochs = (int)l->settings->epochs;
+    int64_t in_epoch = step * l->settings->batch;
+    if (in_epoch > l->images || step == steps)
+        in_epoch = l->images;
+    const int64_t done = (epoch - 1) * l->images + in_epoch;
+    const double seconds = now() - l->began - l->evaluated;
+    live_line_draw(&l->line, epoch, epochs, done, epochs * l->images, loss, (double)done / seconds);
+}
+
+static bool on_step(void *context, int epoch, int64_t step, double loss, struct error *error) {
+    struct listener *l = context;
+    live_line_clear(&l->line);
+    if (!l->settings->quiet)
+        printf("[%d, %5lld] loss: %.3f\n", epoch, (long long)step, loss);
+    return run_log_write(l->log,
+                         json_pack("{s:s, s:i, s:I, s:f}", "event", "step", "epoch", epoch, "step",
+                                   (json_int_t)step, "loss", loss),
+                         error);
+}
+
+static void on_evaluating(void *context, int epoch) {
+    struct listener *l = context;
+    (void)epoch;
+    l->pause = now();
+}
+
+static bool on_epoch(void *context, const struct train_epoch *e, struct error *error) {
+    struct listener *l = context;
+    const double accuracy = evaluation_accuracy(&e->test);
+    l->evaluated += now() - l->pause;
+    if (e->best) {
+        l->best_epoch = e->epoch;
+        l->best_accuracy = accuracy;
+    }
+    live_line_clear(&l->line);
+    if (!l->settings->quiet)
+        printf("Epoch %d: test accuracy %.2f %%, test loss %.4f, train loss %.4f, %.1f s, %.0f "
+               "images/s%s%s\n",
+               e->epoch, accuracy, e->test.loss, e->train_loss, e->train_seconds,
+               e->images_per_second, e->best ? "; best so far, saved to " : "",
+               e->best ? l->settings->model : "");
+    return run_log_write(
+        l->log,
+        json_pack("{s:s, s:i, s:f, s:f, s:o, s:o, s:o, s:b}", "event", "epoch", "epoch", e->epoch,
+                  "train_loss", e->train_loss, "test_loss", e->test.loss, "test_accuracy",
+                  json_rounded(accuracy, 6), "train_seconds", json_rounded(e->train_seconds, 3),
+                  "images_per_second", json_rounded(e->images_per_second, 1), "best", e->best),
+        error);
+}
+
+static void print_settings(const struct settings *s, const struct workplace *w, const char *device,
+                           int64_t steps) {
+    const double images = (double)(w->train.count + w->test.count) * CIFAR10_RECORD / 1e6;
+    const double memory = (double)w->device->ops->memory(w->device) / 1e6;
+    printf("cifar-train %s\n", CIFAR_VERSION);
+    printf("  device    %s: %s\n", w->device->ops->name, device);
+    printf("  data      %s: %lld training and %lld test images (%s)\n", w->folder,
+           (long long)w->train.count, (long long)w->test.count, workplace_data_kind(w));
+    printf("  network   %d layers, %zu parameters\n", NETWORK_LAYERS, network_plan()->parameters);
+    printf("  training  %lld epochs of %lld steps, batch %lld, Adam lr %g, weight decay %g, seed "
+           "%lld\n",
+           (long long)s->epochs, (long long)steps, (long long)s->batch, s->lr, s->weight_decay,
+           (long long)s->seed);
+    printf("  memory    %.1f MB images, %.1f MB device\n", images, memory);
+    printf("  model     %s\n", s->model);
+    if (s->log != NULL)
+        printf("  log       %s, every %lld steps\n", s->log, (long long)s->log_every);
+}
+
+static json_t *start_record(const struct settings *s, const struct workplace *w,
+                            const char *device) {
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:s, s:I}",
+        "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
+        "device_description", device, "data", w->folder, "synthetic", w->synthetic, "train_images",
+        (json_int_t)w->train.count, "test_images", (json_int_t)w->test.count, "epochs",
+        (json_int_t)s->epochs, "batch", (json_int_t)s->batch, "lr", s->lr, "weight_decay",
+        s->weight_decay, "seed", (json_int_t)s->seed, "threads", (json_int_t)w->threads,
+        "log_every", (json_int_t)s->log_every, "model", s->model, "parameters",
+        (json_int_t)network_plan()->parameters);
+}
+
+static bool run(struct trainer *trainer, struct listener *listener, const struct workplace *w,
+                struct error *error) {
+    const struct settings *s = listener->settings;
+    char device[256];
+    w->device->ops->describe(w->device, device, sizeof device);
+    if (!s->quiet)
+        print_settings(s, w, device, trainer->pass.steps);
+    if (!run_log_write(listener->log, start_record(s, w, device), error))
+        return false;
+
+    live_line_init(&listener->line, !s->quiet);
+    listener->began = now();
+    const struct train_observer observer = {listener, on_progress, on_step, on_evaluating,
+                                            on_epoch};
+    const bool good = train(trainer, &observer, error);
+    live_line_clear(&listener->line);
+    const double seconds = now() - listener->began;
+    if (good && !s->quiet)
+        printf("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %d), in %s\n",
+               seconds, listener->best_accuracy, listener->best_epoch, s->model);
+    struct error second; /* a log that fails now must not hide why training failed */
+    return run_log_write(listener->log,
+                         json_pack("{s:s, s:b, s:i, s:o, s:o, s:s*}", "event", "end", "finished",
+                                   good, "best_epoch", listener->best_epoch, "best_accuracy",
+                                   json_rounded(listener->best_accuracy, 6), "seconds",
+                                   json_rounded(seconds, 3), "error", good ? NULL : error->text),
+                         good ? error : &second) &&
+           good;
+}
+
+bool command_train(const struct settings *s, struct error *error) {
+    struct workplace w;
+    struct run_log log;
+    /* what cannot be written is found out now, not after an hour */
+    if (!file_check_replaceable(s->model, error))
+        return false;
+    if (!workplace_open(&w, s, true, error))
+        return false;
+    if (s->limit > 0)
+        cifar10_limit(&w.train, s->limit);
+    if (!run_log_open(&log, s->log, error)) {
+        workplace_close(&w);
+        return false;
+    }
+
+    struct trainer trainer;
+    const struct train_settings settings = {
+        .epochs = (int)s->epochs,
+        .batch = (int)s->batch,
+        .log_every = s->log_every,
+        .lr = s->lr,
+        .weight_decay = s->weight_decay,
+        .seed = (uint64_t)s->seed,
+        .model = s->model,
+    };
+    struct metadata about = {0};
+    metadata_set(&about, "format", "pt"); /* what PyTorch's own tools write and ask for */
+    metadata_set(&about, "format_version", "1");
+    metadata_set(&about, "program", "cifar %s", CIFAR_VERSION);
+    metadata_set(&about, "device", "%s", w.device->ops->name);
+    metadata_set(&about, "data", "%s", workplace_data_kind(&w));
+    trainer_init(&trainer, w.device, &settings, &w.train, &w.test, &about);
+    struct listener listener = {.settings = s, .log = &log, .images = w.train.count};
+
+    bool good = run(&trainer, &listener, &w, error);
+    struct error second;
+    good = run_log_close(&log, good ? error : &second) && good;
+    trainer_free(&trainer);
+    workplace_close(&w);
+    return good;
+}

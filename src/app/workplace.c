@@ -1,0 +1,98 @@
+#include "app/workplace.h"
+
+#include "data/synth.h"
+#include "net/checkpoint.h"
+
+#include <ctype.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char DEFAULT_DATA[] = "data";
+
+/* Cores that this process may use: fewer than the machine has under taskset and its like. */
+static int64_t core_count(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                       : sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+bool workplace_open(struct workplace *w, const struct settings *settings, bool training,
+                    struct error *error) {
+    *w = (struct workplace){0};
+    w->threads = (int)(settings->threads > 0 ? settings->threads : core_count());
+    const char *dir = settings->data ? settings->data : getenv("CIFAR10_DIR");
+    const struct device_ops *ops = device_find(settings->device, error);
+    if (ops == NULL)
+        return false;
+    bool good = cifar10_find(w->folder, dir ? dir : DEFAULT_DATA, error) &&
+                cifar10_load_names(&w->names, w->folder, error) &&
+                cifar10_load(&w->test, w->folder, CIFAR10_TEST, error) &&
+                (!training || cifar10_load(&w->train, w->folder, CIFAR10_TRAIN, error)) &&
+                ops->open(&w->device, w->threads, error);
+    w->synthetic = good && synth_is_synthetic(&w->names);
+    if (!good)
+        workplace_close(w);
+    return good;
+}
+
+void workplace_close(struct workplace *w) {
+    if (w->device != NULL)
+        w->device->ops->close(w->device);
+    cifar10_free(&w->train);
+    cifar10_free(&w->test);
+    w->device = NULL;
+}
+
+const char *workplace_data_kind(const struct workplace *w) {
+    return w->synthetic ? "synthetic images, drawn by cifar-synth: not CIFAR-10" : "CIFAR-10";
+}
+
+bool judge(struct judgement *j, const struct workplace *w, const struct settings *settings,
+           struct error *error) {
+    struct network_state state;
+    const int batch = (int)(settings->batch < w->test.count ? settings->batch : w->test.count);
+    network_state_new(&state);
+    if (!checkpoint_load(settings->model, &state, &j->about, error)) {
+        network_state_free(&state);
+        return false;
+    }
+    j->network = network_new(w->device, batch);
+    network_upload(j->network, &state);
+    network_state_free(&state);
+    evaluator_init(&j->evaluator, j->network, &w->test, batch);
+    bool good = evaluate(&j->evaluator, &j->evaluation, error);
+    if (!good)
+        judgement_free(j);
+    return good;
+}
+
+void judgement_free(struct judgement *j) {
+    evaluator_free(&j->evaluator);
+    network_free(j->network);
+}
+
+/* Text from a file may hold anything; what a terminal would act on is not printed. */
+static void print_clean(const char *text) {
+    for (; *text != '\0'; text++)
+        putchar(isprint((unsigned char)*text) ? *text : '?');
+}
+
+void judgement_print(const struct judgement *j, const struct workplace *w,
+                     const struct settings *settings) {
+    const char *epoch = metadata_get(&j->about, "epoch"), *data = metadata_get(&j->about, "data");
+    char text[256];
+    printf("model   %s", settings->model);
+    if (epoch != NULL && data != NULL) {
+        printf(": epoch ");
+        print_clean(epoch);
+        printf(" of a training on ");
+        print_clean(data);
+    }
+    printf("\ndata    %s: %lld test images (%s)\n", w->folder, (long long)w->test.count,
+           workplace_data_kind(w));
+    w->device->ops->describe(w->device, text, sizeof text);
+    printf("device  %s: %s\n", w->device->ops->name, text);
+}
