@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Measure this program against PyTorch on this machine and print a table in Markdown, ready for
+# BENCHMARKS.md. Needs a Python with torch and numpy from PyPI, named by $PYTHON.
+#
+#     PYTHON=~/venv/bin/python ./scripts/bench.sh [--data DIR] [options of scripts/pytorch/bench.py]
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-python3}
+data=${CIFAR10_DIR:-$root/data/cifar-10-batches-bin}
+if [[ ${1-} == --data ]]; then
+    data=${2:?--data: a folder is expected behind it}
+    shift 2
+fi
+[[ -f $data/data_batch_1.bin ]] || {
+    echo "bench: $data: no data_batch_1.bin there; name the folder of the batches with --data" >&2
+    exit 3
+}
+"$python" -c 'import torch, numpy' 2>/dev/null || {
+    echo "bench: $python has no torch and numpy; make an environment that has them:" >&2
+    echo "    python3 -m venv ~/venv && ~/venv/bin/pip install torch numpy" >&2
+    echo "and run this again with PYTHON=~/venv/bin/python" >&2
+    exit 1
+}
+(cd "$root" && cmake --preset release && cmake --build --preset release) >/dev/null
+exec "$python" "$root/scripts/pytorch/bench.py" "$root/build/release/cifar" "$data" "$@"
