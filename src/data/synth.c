@@ -57,7 +57,7 @@ static uint64_t stream_of(uint64_t seed, enum cifar10_part part, enum purpose pu
 /* The label of image `index`: every ten images are the ten kinds, shuffled. */
 static int label_of(uint64_t seed, enum cifar10_part part, int64_t index) {
     uint64_t stream = stream_of(seed, part, FOR_LABELS, index / CIFAR10_CLASSES);
-    int labels[CIFAR10_CLASSES];
+    int labels[CIFAR10_CLASSES] = {0};
     for (int i = 0; i < CIFAR10_CLASSES; i++) {
         int j = below(&stream, i + 1);
         labels[i] = labels[j];
