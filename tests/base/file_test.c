@@ -1,0 +1,421 @@
+/* Every test runs in a new folder of its own, and as "nobody" where it was started as root: root
+ * may do anything, so no refusal could be tested, and a mistake could replace /dev/null. */
+#include "base/file.h"
+
+#include "scratch.h"
+
+#include <fcntl.h>
+#include <glob.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A file with this text, or a pipe. */
+static void make(const char *path, const char *text) {
+    FILE *stream = fopen(path, "w");
+    assert_non_null(stream);
+    assert_true(fputs(text, stream) >= 0);
+    assert_int_equal(fclose(stream), 0);
+}
+static void make_pipe(const char *path) {
+    assert_int_equal(mkfifo(path, 0666), 0);
+}
+
+static void assert_holds(const char *path, const char *text) {
+    char found[256] = "";
+    FILE *stream = fopen(path, "r");
+    assert_non_null(stream);
+    found[fread(found, 1, sizeof found - 1, stream)] = '\0';
+    fclose(stream);
+    assert_string_equal(found, text);
+}
+
+static void assert_absent(const char *path) {
+    struct stat info;
+    assert_int_equal(lstat(path, &info), -1);
+}
+
+/* The pattern matches as many names, hidden ones included. */
+static void assert_matches(const char *pattern, size_t count) {
+    glob_t found;
+    assert_int_equal(glob(pattern, GLOB_PERIOD, NULL, &found), count == 0 ? GLOB_NOMATCH : 0);
+    if (count > 0)
+        assert_int_equal(found.gl_pathc, count);
+    globfree(&found);
+}
+
+static void assert_says(const struct error *error, enum status status, const char *part) {
+    assert_int_equal(error->status, status);
+    if (strstr(error->text, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, error->text);
+}
+
+/* ---- reading ---- */
+
+static void reads_all_bytes(void **state) {
+    (void)state;
+    static const struct {
+        const char *path, *text;
+    } cases[] = {{"some", "some text"}, {"none", ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct file file;
+        struct error error;
+        uint8_t bytes[16] = "0123456789abcde";
+        const size_t size = strlen(cases[i].text);
+        make(cases[i].path, cases[i].text);
+        assert_true(file_open(&file, cases[i].path, STATUS_DATA, &error));
+        assert_int_equal(file.size, size);
+        assert_true(file_read(&file, bytes, &error));
+        assert_memory_equal(bytes, cases[i].text, size);
+        assert_int_equal(bytes[size], "0123456789abcde"[size]); /* no byte more */
+        file_close(&file);
+    }
+}
+
+static void open_refuses(void **state) {
+    (void)state;
+    static const struct {
+        const char *path, *says;
+    } cases[] = {
+        {"missing", "missing: cannot be opened: No such file"},
+        {"no/folder", "no/folder: cannot be opened: No such file"},
+        {"file/below", "file/below: cannot be opened: Not a directory"},
+        {"folder", "folder: is a folder; a regular file is expected"},
+        {"pipe", "pipe: is a pipe; a regular file is expected"},
+        {"/dev/null", "/dev/null: is a device; a regular file is expected"},
+        {"loop", "loop: cannot be opened: Too many levels"},
+        {"", "cannot be opened: No such file"},
+    };
+    make("file", "text");
+    make_folder("folder");
+    make_pipe("pipe");
+    assert_int_equal(symlink("loop", "loop"), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct file file;
+        struct error error;
+        assert_false(file_open(&file, cases[i].path, STATUS_CHECKPOINT, &error));
+        assert_says(&error, STATUS_CHECKPOINT, cases[i].says);
+    }
+}
+
+static void open_refuses_what_may_not_be_read(void **state) {
+    struct file file;
+    struct error error;
+    (void)state;
+    need_no_root();
+    make("secret", "text");
+    chmod("secret", 0);
+    assert_false(file_open(&file, "secret", STATUS_DATA, &error));
+    assert_says(&error, STATUS_DATA, "secret: cannot be opened: Permission denied");
+}
+
+static void open_keeps_no_descriptor_of_what_it_refuses(void **state) {
+    struct file file;
+    struct error error;
+    (void)state;
+    make_folder("folder");
+    const int before = dup(0);
+    close(before);
+    assert_false(file_open(&file, "folder", STATUS_DATA, &error));
+    const int after = dup(0);
+    close(after);
+    assert_int_equal(after, before);
+}
+
+static void read_notices_a_file_that_shrank(void **state) {
+    struct file file;
+    struct error error;
+    uint8_t bytes[10];
+    (void)state;
+    make("file", "0123456789");
+    assert_true(file_open(&file, "file", STATUS_DATA, &error));
+    assert_int_equal(truncate("file", 3), 0);
+    assert_false(file_read(&file, bytes, &error));
+    assert_says(&error, STATUS_DATA, "file: ended at byte 3, but had 10 bytes");
+    file_close(&file);
+}
+
+static void read_reports_what_the_system_says(void **state) {
+    struct error error;
+    uint8_t byte;
+    (void)state;
+    const struct file file = {open(".", O_RDONLY), "name", 1, STATUS_CHECKPOINT};
+    assert_false(file_read(&file, &byte, &error));
+    assert_says(&error, STATUS_CHECKPOINT, "name: reading failed at byte 0: Is a directory");
+    close(file.descriptor);
+}
+
+/* ---- writing ---- */
+
+static void replace(const char *path, const char *text) {
+    struct error error;
+    if (!file_replace(path, text, strlen(text), &error))
+        fail_msg("%s", error.text);
+    assert_holds(path, text);
+    assert_matches("*.tmp", 0);
+    assert_matches("*/*.tmp", 0);
+}
+
+static void replace_writes_new_and_old_files(void **state) {
+    char absolute[128];
+    (void)state;
+    replace("new", "first");
+    replace("new", "second, longer");
+    replace("new", "3rd");
+    replace("new", "");
+    make_folder("folder");
+    replace("folder/file", "below");
+    replace("./folder/../folder/file", "by another name");
+    assert_holds("folder/file", "by another name");
+    snprintf(absolute, sizeof absolute, "%s/absolute", scratch);
+    replace(absolute, "text");
+    assert_matches("[!.]*", 3); /* absolute, folder, new */
+}
+
+/* Whoever has the old file open keeps on reading it whole. */
+static void replace_never_changes_the_old_file(void **state) {
+    char found[8] = "";
+    (void)state;
+    make("file", "old");
+    const int reader = open("file", O_RDONLY);
+    replace("file", "new");
+    assert_int_equal(read(reader, found, sizeof found), 3);
+    assert_string_equal(found, "old");
+    close(reader);
+}
+
+static void replace_follows_a_link(void **state) {
+    struct stat info;
+    (void)state;
+    make_folder("folder");
+    make("folder/target", "old");
+    assert_int_equal(symlink("folder/target", "link"), 0);
+    assert_int_equal(symlink("link", "second"), 0);
+    replace("second", "new");
+    assert_holds("folder/target", "new");
+    assert_int_equal(lstat("link", &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_int_equal(lstat("second", &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+}
+
+/* Both functions refuse what cannot be replaced, leave it as it was and leave nothing behind. */
+static void refuse(const char *path, const char *says) {
+    struct error replacing, checking;
+    struct stat before, after;
+    const bool there = lstat(path, &before) == 0;
+    assert_false(file_replace(path, "text", 4, &replacing));
+    assert_false(file_check_replaceable(path, &checking));
+    assert_says(&replacing, STATUS_FAILURE, says);
+    assert_string_equal(checking.text, replacing.text); /* known beforehand as well as afterwards */
+    assert_int_equal(checking.status, STATUS_FAILURE);
+    assert_matches("*.tmp", 0);
+    assert_matches("*/*.tmp", 0);
+    assert_int_equal(lstat(path, &after) == 0, there);
+    if (there) {
+        assert_int_equal(after.st_ino, before.st_ino);
+        assert_int_equal(after.st_mode, before.st_mode);
+    }
+}
+
+static void targets_that_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *path, *says;
+    } cases[] = {
+        {"", "an empty name"},
+        {"folder", "folder: is a folder and will not be replaced"},
+        {"folder/", "folder/: is a folder and will not be replaced"},
+        {"to_folder", "to_folder: is a folder and will not be replaced"},
+        {".", ".: is a folder"},
+        {"pipe", "pipe: is a pipe and will not be replaced"},
+        {"missing/file", "missing/file: cannot be written: creating missing/file."},
+        {"missing/file", "beside it failed: No such file or directory"},
+        {"missing/", "failed: No such file or directory"},
+        {"file/below", "file/below: cannot be written: creating file/below."},
+        {"file/below", "beside it failed: Not a directory"},
+        {"file/", "failed: Not a directory"},
+        {"nowhere", "nowhere: is a link that leads to no file: No such file or directory"},
+        {"loop", "loop: is a link that leads to no file: Too many levels"},
+    };
+    make("file", "old");
+    make_folder("folder");
+    make_pipe("pipe");
+    assert_int_equal(symlink("folder", "to_folder"), 0);
+    assert_int_equal(symlink("missing", "nowhere"), 0);
+    assert_int_equal(symlink("loop", "loop"), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refuse(cases[i].path, cases[i].says);
+    assert_holds("file", "old");
+}
+
+static void devices_are_refused(void **state) {
+    struct stat info;
+    (void)state;
+    need_no_root(); /* lest a broken file_replace() should take the machine's /dev/null away */
+    assert_int_equal(symlink("/dev/null", "to_null"), 0);
+    refuse("/dev/null", "/dev/null: is a device and will not be replaced");
+    refuse("to_null", "to_null: is a device and will not be replaced");
+    assert_int_equal(stat("/dev/null", &info), 0);
+    assert_true(S_ISCHR(info.st_mode));
+}
+
+static void long_names_are_refused(void **state) {
+    char name[2 * PATH_MAX];
+    (void)state;
+    memset(name, 'n', sizeof name);
+    name[300] = '\0'; /* too long for a folder's entry */
+    refuse(name, "beside it failed: File name too long");
+    name[300] = 'n';
+    name[PATH_MAX] = '\0'; /* too long for any path */
+    refuse(name, "the name is longer than 4095 bytes");
+    name[PATH_MAX] = 'n';
+    name[sizeof name - 1] = '\0';
+    refuse(name, "the name is longer than 4095 bytes");
+}
+
+static void folders_without_permission_are_refused(void **state) {
+    (void)state;
+    need_no_root();
+    make_folder("closed");
+    make("closed/file", "old");
+    chmod("closed", 0555);
+    refuse("closed/file", "closed/file: cannot be written");
+    refuse("closed/file", "beside it failed: Permission denied");
+    refuse("closed/new", "beside it failed: Permission denied");
+    assert_holds("closed/file", "old");
+}
+
+/* A full disk, played by a limit on the size of files. */
+static void failing_write_leaves_the_old_file(void **state) {
+    static uint8_t bytes[10000];
+    static const struct rlimit small = {4096, RLIM_INFINITY};
+    struct rlimit usual;
+    struct error error;
+    (void)state;
+    make("file", "old");
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &usual);
+    setrlimit(RLIMIT_FSIZE, &small);
+    const bool old = file_replace("file", bytes, sizeof bytes, &error);
+    const struct error first = error;
+    const bool new = file_replace("new", bytes, sizeof bytes, &error);
+    setrlimit(RLIMIT_FSIZE, &usual);
+    assert_false(old);
+    assert_false(new);
+    assert_says(&first, STATUS_FAILURE, "file: could not be written (10000 bytes): File too large");
+    assert_says(&first, STATUS_FAILURE, "what it held before is still there");
+    assert_holds("file", "old");
+    assert_absent("new");
+    assert_matches("*.tmp", 0);
+}
+
+/* Killed while writing: half a temporary file may lie there, the old file is whole. */
+static void a_killed_writer_leaves_the_old_file(void **state) {
+    static uint8_t bytes[10000];
+    static const struct rlimit small = {4096, RLIM_INFINITY};
+    int status;
+    (void)state;
+    make("file", "old");
+    fflush(NULL);
+    const pid_t writer = fork();
+    if (writer == 0) {
+        struct error error;
+        signal(SIGXFSZ, SIG_DFL); /* kills at the limit */
+        prctl(PR_SET_DUMPABLE, 0);
+        setrlimit(RLIMIT_FSIZE, &small);
+        file_replace("file", bytes, sizeof bytes, &error);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    assert_true(WIFSIGNALED(status));
+    assert_holds("file", "old");
+    assert_matches("file.*.tmp", 1);
+}
+
+/* Whoever can guess the temporary file's name must not have another file overwritten. */
+static void a_link_in_place_of_the_temporary_file_is_not_followed(void **state) {
+    char name[128];
+    struct error error;
+    (void)state;
+    make("precious", "text");
+    snprintf(name, sizeof name, "%s/new.%ld.tmp", scratch, (long)getpid());
+    assert_int_equal(symlink("precious", name), 0);
+    assert_true(file_check_replaceable("new", &error));
+    assert_holds("precious", "text");
+    assert_int_equal(symlink("precious", name), 0);
+    replace("new", "other");
+    assert_holds("precious", "text");
+}
+
+/* A folder that may be written but not read cannot be synced: no reason to fail. */
+static void replaces_in_a_folder_that_may_not_be_read(void **state) {
+    struct error error;
+    (void)state;
+    make_folder("folder");
+    chmod("folder", 0300);
+    assert_true(file_replace("folder/file", "text", 4, &error));
+    assert_holds("folder/file", "text");
+}
+
+static void permissions_stay(void **state) {
+    struct stat info;
+    (void)state;
+    make("file", "old");
+    assert_int_equal(chmod("file", 0640), 0);
+    replace("file", "new");
+    assert_int_equal(stat("file", &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0640);
+}
+
+static void check_touches_nothing(void **state) {
+    struct error error;
+    struct stat before, after;
+    (void)state;
+    make("file", "old");
+    chmod("file", 0640);
+    assert_int_equal(stat("file", &before), 0);
+    assert_true(file_check_replaceable("file", &error));
+    assert_int_equal(stat("file", &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+    assert_int_equal(after.st_mode, before.st_mode);
+    assert_int_equal(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+    assert_holds("file", "old");
+
+    assert_true(file_check_replaceable("new", &error));
+    assert_absent("new");
+    assert_matches("[!.]*", 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        IN_SCRATCH(reads_all_bytes),
+        IN_SCRATCH(open_refuses),
+        IN_SCRATCH(open_refuses_what_may_not_be_read),
+        IN_SCRATCH(open_keeps_no_descriptor_of_what_it_refuses),
+        IN_SCRATCH(read_notices_a_file_that_shrank),
+        IN_SCRATCH(read_reports_what_the_system_says),
+        IN_SCRATCH(replace_writes_new_and_old_files),
+        IN_SCRATCH(replace_never_changes_the_old_file),
+        IN_SCRATCH(replace_follows_a_link),
+        IN_SCRATCH(targets_that_are_refused),
+        IN_SCRATCH(devices_are_refused),
+        IN_SCRATCH(long_names_are_refused),
+        IN_SCRATCH(folders_without_permission_are_refused),
+        IN_SCRATCH(failing_write_leaves_the_old_file),
+        IN_SCRATCH(a_killed_writer_leaves_the_old_file),
+        IN_SCRATCH(a_link_in_place_of_the_temporary_file_is_not_followed),
+        IN_SCRATCH(replaces_in_a_folder_that_may_not_be_read),
+        IN_SCRATCH(permissions_stay),
+        IN_SCRATCH(check_touches_nothing),
+    };
+    leave_root();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

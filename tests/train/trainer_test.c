@@ -1,0 +1,330 @@
+/* The training loop: PyTorch's first steps, overfitting, repeatability, the last smaller batch,
+ * what observers hear, and how it ends when the loss is no longer finite. */
+#include "base/memory.h"
+#include "data/synth.h"
+#include "net/checkpoint.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* What a run did. */
+struct record {
+    int64_t steps, epochs, evaluations;
+    int64_t last_progress;
+    double losses[2000]; /* of each on_step */
+    struct train_epoch last;
+    bool best[16]; /* epoch by epoch */
+};
+
+static void on_progress(void *context, int epoch, int64_t step, int64_t steps, double loss) {
+    struct record *r = context;
+    (void)epoch, (void)steps, (void)loss;
+    r->last_progress = step;
+}
+
+static bool on_step(void *context, int epoch, int64_t step, double loss, struct error *error) {
+    struct record *r = context;
+    (void)epoch, (void)step, (void)error;
+    if (r->steps < 2000)
+        r->losses[r->steps] = loss;
+    r->steps++;
+    return true;
+}
+
+static void on_evaluating(void *context, int epoch) {
+    struct record *r = context;
+    (void)epoch;
+    r->evaluations++;
+}
+
+static bool on_epoch(void *context, const struct train_epoch *epoch, struct error *error) {
+    struct record *r = context;
+    (void)error;
+    if (r->epochs < 16)
+        r->best[r->epochs] = epoch->best;
+    r->epochs++;
+    r->last = *epoch;
+    return true;
+}
+
+static char model[64]; /* where the runs save */
+
+static const struct train_settings SETTINGS = {
+    .epochs = 1,
+    .batch = 10,
+    .log_every = 1,
+    .lr = 0.001,
+    .weight_decay = 0.0001,
+    .model = model,
+};
+
+/* Trains on `count` synthetic images with so many threads; the learned state goes to *state. */
+static bool run(struct train_settings settings, int count, int threads, struct record *record,
+                struct network_state *state, struct error *error) {
+    struct device *device;
+    struct cifar10 images, test;
+    struct trainer trainer;
+    const struct metadata about = {0};
+    const struct train_observer observer = {record, on_progress, on_step, on_evaluating, on_epoch};
+    *record = (struct record){0};
+    assert_true(device_find("openblas", error)->open(&device, threads, error));
+    synth_draw(&images, CIFAR10_TRAIN, count, 0);
+    synth_draw(&test, CIFAR10_TEST, 30, 0);
+    trainer_init(&trainer, device, &settings, &images, &test, &about);
+    bool good = train(&trainer, &observer, error);
+    if (state != NULL) {
+        struct error second;
+        network_state_new(state);
+        assert_true(network_download(trainer.network, state, &second));
+        state->batches = trainer.state.batches;
+    }
+    trainer_free(&trainer);
+    device->ops->close(device);
+    cifar10_free(&images);
+    cifar10_free(&test);
+    return good;
+}
+
+static void must_run(struct train_settings settings, int count, int threads, struct record *record,
+                     struct network_state *state) {
+    struct error error;
+    if (!run(settings, count, threads, record, state, &error))
+        fail_msg("%s", error.text);
+}
+
+/* ---- tests ---- */
+
+static void three_steps_are_pytorchs(void **unused) {
+    (void)unused;
+    enum { BATCH = 10, STEPS = 3 };
+    const size_t count = network_plan()->parameters;
+    struct error error;
+    struct random random;
+    struct device *device;
+    struct cifar10 images;
+    struct network_state state, expected;
+    struct safetensors golden;
+    struct pass pass;
+    uint32_t order[BATCH * STEPS];
+    float losses[STEPS];
+
+    if (!safetensors_load(&golden, GOLDEN "/step.safetensors", &error))
+        fail_msg("%s", error.text);
+    assert_true(device_find("openblas", &error)->open(&device, 2, &error));
+    const struct device_ops *op = device->ops;
+    synth_draw(&images, CIFAR10_TRAIN, 32, 0);
+    struct network *network = network_new(device, BATCH);
+    struct loader *loader = op->loader_new(device, images.records, images.count, 3, 32, 32);
+    network_state_new(&state);
+    random_seed(&random, 0);
+    network_init(&state, &random);
+    network_upload(network, &state);
+    const struct adam adam = {
+        .count = count,
+        .lr = 0.001,
+        .beta1 = 0.9,
+        .beta2 = 0.999,
+        .eps = 1e-8,
+        .weight_decay = 0.0001,
+        .parameters = network_parameters(network),
+        .gradients = network_gradients(network),
+        .exp_avg = op->block_new(device, count),
+        .exp_avg_sq = op->block_new(device, count),
+    };
+    for (uint32_t i = 0; i < BATCH * STEPS; i++)
+        order[i] = i;
+    op->loader_rewind(device, loader, order, BATCH * STEPS);
+    pass_init(&pass, network, loader, &adam, BATCH * STEPS, BATCH);
+    pass_run(&pass, 0, STEPS);
+
+    assert_true(op->losses(device, loader, losses, 0, STEPS, &error));
+    for (int i = 0; i < golden.count; i++)
+        if (strcmp(golden.tensors[i].name, "losses") == 0)
+            for (int j = 0; j < STEPS; j++) {
+                float e;
+                memcpy(&e, (const char *)golden.tensors[i].data + (size_t)j * sizeof e, sizeof e);
+                assert_true(fabsf(losses[j] - e) < 1e-5F * e);
+            }
+
+    assert_true(network_download(network, &state, &error));
+    network_state_new(&expected);
+    assert_true(checkpoint_load(GOLDEN "/after3.ckpt", &expected, NULL, &error));
+    /* Adam's first steps are lr * sign(gradient): where a gradient is all but 0 its sign is chance,
+     * so a few elements may differ by whole steps, and no more */
+    int64_t off = 0;
+    for (size_t i = 0; i < count; i++) {
+        const float difference = fabsf(state.parameters[i] - expected.parameters[i]);
+        assert_true(difference <= 2 * 0.001F * STEPS);
+        off += difference > 1e-5F;
+    }
+    assert_true(off <= (int64_t)(count / 1000));
+    for (size_t i = 0; i < network_plan()->statistics; i++)
+        assert_true(fabsf(state.statistics[i] - expected.statistics[i]) <=
+                    1e-3F + 1e-3F * fabsf(expected.statistics[i]));
+
+    network_free(network);
+    network_state_free(&state);
+    network_state_free(&expected);
+    safetensors_free(&golden);
+    device->ops->close(device);
+    cifar10_free(&images);
+}
+
+static void overfits_32_images(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record;
+    settings.epochs = 60;
+    settings.batch = 16;
+    must_run(settings, 32, 2, &record, NULL);
+    assert_true(record.last.train_loss < 0.01);
+}
+
+static void threads_and_runs_do_not_change_a_bit(void **unused) {
+    (void)unused;
+    static const int THREADS[] = {1, 1, 2, 3, 7};
+    struct train_settings settings = SETTINGS;
+    struct network_state first = {0};
+    const struct network_plan *plan = network_plan();
+    settings.batch = 35; /* more than one image in a group of the weight gradient's sum */
+    for (size_t i = 0; i < sizeof THREADS / sizeof *THREADS; i++) {
+        struct network_state state;
+        struct record record;
+        must_run(settings, 80, THREADS[i], &record, &state);
+        if (i == 0) {
+            first = state;
+            continue;
+        }
+        assert_memory_equal(first.parameters, state.parameters,
+                            plan->parameters * sizeof *state.parameters);
+        assert_memory_equal(first.statistics, state.statistics,
+                            plan->statistics * sizeof *state.statistics);
+        network_state_free(&state);
+    }
+    network_state_free(&first);
+}
+
+static void last_smaller_batch_counts(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record;
+    struct network_state state;
+    settings.epochs = 2;
+    must_run(settings, 33, 2, &record, &state); /* 10 + 10 + 10 + 3 */
+    assert_int_equal(record.steps, 2 * 4);
+    assert_int_equal(record.epochs, 2);
+    assert_int_equal(record.evaluations, 2);
+    assert_int_equal(record.last_progress, 4);
+    assert_int_equal(state.batches, 2 * 4);
+    const double *l = record.losses + 4;
+    const double mean = (10 * l[0] + 10 * l[1] + 10 * l[2] + 3 * l[3]) / 33;
+    assert_true(fabs(record.last.train_loss - mean) < 1e-12);
+    assert_true(record.best[0]);
+    network_state_free(&state);
+}
+
+static void batch_sizes_at_the_edges(void **unused) {
+    (void)unused;
+    static const struct {
+        int batch, images, steps;
+    } CASES[] = {{1, 3, 3}, {1000, 7, 1}, {7, 7, 1}, {6, 7, 2}};
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct train_settings settings = SETTINGS;
+        struct record record;
+        settings.batch = CASES[i].batch;
+        must_run(settings, CASES[i].images, 2, &record, NULL);
+        assert_int_equal(record.steps, CASES[i].steps);
+        assert_true(isfinite(record.last.train_loss));
+    }
+}
+
+static void log_every_takes_means(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record each, third;
+    must_run(settings, 75, 2, &each, NULL); /* 8 steps */
+    settings.log_every = 3;
+    must_run(settings, 75, 2, &third, NULL);
+    assert_int_equal(each.steps, 8);
+    assert_int_equal(third.steps, 2); /* what is left over is not reported, as in the tutorial */
+    for (int i = 0; i < 2; i++) {
+        const double *l = each.losses + 3 * i;
+        assert_true(fabs(third.losses[i] - (l[0] + l[1] + l[2]) / 3) < 1e-12);
+    }
+}
+
+static void checkpoint_is_the_best_epochs(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record;
+    struct network_state saved;
+    struct metadata about;
+    struct error error;
+    settings.epochs = 4;
+    settings.seed = 5;
+    must_run(settings, 60, 2, &record, NULL);
+    network_state_new(&saved);
+    assert_true(checkpoint_load(model, &saved, &about, &error));
+    int best = 0;
+    for (int i = 0; i < 4; i++)
+        if (record.best[i])
+            best = i + 1;
+    assert_int_equal(atoi(metadata_get(&about, "epoch")), best);
+    assert_int_equal(saved.batches, best * 6);
+    assert_string_equal(metadata_get(&about, "seed"), "5");
+    assert_string_equal(metadata_get(&about, "lr"), "0.001");
+    network_state_free(&saved);
+}
+
+static void infinite_loss_ends_the_run(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record;
+    struct error error;
+    unlink(model);
+    settings.lr = 1e30;
+    assert_false(run(settings, 60, 2, &record, NULL, &error));
+    assert_int_equal(error.status, STATUS_DIVERGED);
+    assert_non_null(strstr(error.text, "of step "));
+    assert_non_null(strstr(error.text, "no checkpoint had been saved"));
+    assert_true(access(model, F_OK) != 0);
+}
+
+/* Reports at every step keep runs of steps from growing, however many there are. */
+static void many_steps_with_a_report_each(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record;
+    settings.batch = 1;
+    must_run(settings, 150, 1, &record, NULL);
+    assert_int_equal(record.steps, 150);
+    assert_int_equal(record.last_progress, 150);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(three_steps_are_pytorchs),
+        cmocka_unit_test(overfits_32_images),
+        cmocka_unit_test(threads_and_runs_do_not_change_a_bit),
+        cmocka_unit_test(last_smaller_batch_counts),
+        cmocka_unit_test(batch_sizes_at_the_edges),
+        cmocka_unit_test(log_every_takes_means),
+        cmocka_unit_test(many_steps_with_a_report_each),
+        cmocka_unit_test(checkpoint_is_the_best_epochs),
+        cmocka_unit_test(infinite_loss_ends_the_run),
+    };
+    snprintf(model, sizeof model, "/tmp/trainer_test.%ld.ckpt", (long)getpid());
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(model);
+    return failed;
+}
