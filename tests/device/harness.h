@@ -1,0 +1,83 @@
+/* What the tests of the ops share: every op of every backend is measured against reference.c.
+ *
+ * The measure is the relative error |got - want| / |want| of a whole result, in the L2 norm. Before
+ * an op runs its outputs hold NaN, and so does what it must not read: the part of a tensor behind
+ * the batch, and the neighbours of a slice in its block, which are checked to be NaN afterwards.
+ *
+ * On the host all numbers are double; on the device they are float. */
+#pragma once
+
+#include "base/random.h"
+#include "device/device.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+
+/* ---- host memory: rows of numbers, freed when a test ends ---- */
+
+void *row_new(size_t count, size_t size);
+double *zeros(size_t count);
+
+/* ---- test data; all of it can be written as float ---- */
+
+extern struct random dice; /* every test begins with the same */
+
+double *uniform(size_t count, float low, float high);
+
+/* low, low + spacing, ... (values of them): few values, so that equals abound. */
+double *grid(size_t count, double low, double spacing, uint32_t values);
+
+/* A shuffle of numbers that are `spacing` apart: no two are equal or nearly so. */
+double *separated(size_t count, double spacing);
+
+/* ---- comparing ---- */
+
+/* Fails if the relative error is above the tolerance. NaN is right only where `want` has it. */
+void check(const char *label, const char *what, const double *got, const double *want, size_t count,
+           double tolerance);
+
+/* ---- a device's memory, in doubles; values NULL: NaN, for an output ---- */
+
+float *floats(const double *from, size_t count);
+double *doubles(const float *from, size_t count);
+
+double *download(struct device *d, struct slice from, size_t count);
+struct block *block_of(struct device *d, const double *values, size_t count);
+
+/* A slice inside a block of NaN; slice_values() fails if something wrote beside it. */
+struct slice slice_of(struct device *d, const double *values, size_t count);
+double *slice_values(struct device *d, struct slice slice, size_t count);
+
+struct shape {
+    int c, h, w;
+};
+
+size_t volume(struct shape shape);
+
+/* A tensor for `capacity` images, of which the first n have values. */
+struct tensor *tensor_of(struct device *d, const double *values, int n, int capacity,
+                         struct shape shape);
+double *tensor_values(struct device *d, const struct tensor *tensor, int n, struct shape shape);
+
+/* Adam with these numbers and blocks of its own, the gradients NaN and the moments 0. */
+struct adam adam_of(struct device *d, struct adam numbers, const double *weights, size_t count);
+
+/* ---- every test with a device of its own, over all backends ---- */
+
+/* Goes on to the next backend and says its name, or NULL after the last. Leaves out, with a
+ * message, what cannot be used here and what was tested under another name. */
+const char *next_backend(void);
+
+/* A device of the backend that is tested. */
+struct device *opened(int threads);
+
+/* A test's state is a device with two threads, or NULL before the first next_backend(). */
+#define TEST(function) cmocka_unit_test_setup_teardown(function, begin_test, end_test)
+int begin_test(void **state);
+int end_test(void **state);

@@ -1,0 +1,257 @@
+#include "reference.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static void clear(double *row, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        row[i] = 0;
+}
+
+/* ---- torch.nn.Conv2d ---- */
+
+/* Both directions visit the same products y += weight * x: all places of the kernel at all places
+ * of the output. Where the kernel hangs over the edge x is 0. */
+
+static int rows_of(const struct conv2d *conv) {
+    return conv->h + 2 * conv->pad - conv->kernel + 1;
+}
+
+static int columns_of(const struct conv2d *conv) {
+    return conv->w + 2 * conv->pad - conv->kernel + 1;
+}
+
+/* Index of [c][ky][kx] of the window of image i whose output is at [row][column], in x; -1 outside
+ * the image. */
+static int64_t source(const struct conv2d *conv, int i, int c, int row, int column, int ky,
+                      int kx) {
+    const int y = row + ky - conv->pad, x = column + kx - conv->pad;
+    if (y < 0 || y >= conv->h || x < 0 || x >= conv->w)
+        return -1;
+    return (((int64_t)i * conv->in + c) * conv->h + y) * conv->w + x;
+}
+
+void reference_conv2d_forward(double *y, const double *x, const double *weight, const double *bias,
+                              const struct conv2d *conv, int n) {
+    for (int i = 0; i < n; i++)
+        for (int o = 0; o < conv->out; o++)
+            for (int row = 0; row < rows_of(conv); row++)
+                for (int column = 0; column < columns_of(conv); column++) {
+                    const double *w = weight + o * conv->in * conv->kernel * conv->kernel;
+                    double sum = bias[o];
+                    for (int c = 0; c < conv->in; c++)
+                        for (int ky = 0; ky < conv->kernel; ky++)
+                            for (int kx = 0; kx < conv->kernel; kx++, w++) {
+                                int64_t from = source(conv, i, c, row, column, ky, kx);
+                                if (from >= 0)
+                                    sum += *w * x[from];
+                            }
+                    *y++ = sum;
+                }
+}
+
+void reference_conv2d_backward(double *dx, double *dweight, double *dbias, const double *dy,
+                               const double *x, const double *weight, const struct conv2d *conv,
+                               int n) {
+    const int window = conv->in * conv->kernel * conv->kernel;
+    clear(dx, (size_t)n * (size_t)(conv->in * conv->h * conv->w));
+    clear(dweight, (size_t)(conv->out * window));
+    clear(dbias, (size_t)conv->out);
+    for (int i = 0; i < n; i++)
+        for (int o = 0; o < conv->out; o++)
+            for (int row = 0; row < rows_of(conv); row++)
+                for (int column = 0; column < columns_of(conv); column++, dy++) {
+                    const double *w = weight + o * window;
+                    double *dw = dweight + o * window;
+                    dbias[o] += *dy;
+                    for (int c = 0; c < conv->in; c++)
+                        for (int ky = 0; ky < conv->kernel; ky++)
+                            for (int kx = 0; kx < conv->kernel; kx++, w++, dw++) {
+                                int64_t from = source(conv, i, c, row, column, ky, kx);
+                                if (from < 0)
+                                    continue;
+                                dx[from] += *dy * *w;
+                                *dw += *dy * x[from];
+                            }
+                }
+}
+
+/* ---- torch.nn.BatchNorm2d, torch.relu, torch.nn.MaxPool2d ---- */
+
+/* Index of [i][c][j] in a tensor [n][channels][plane]. */
+static size_t element(const struct batchnorm *norm, int i, int c, int j) {
+    return ((size_t)i * (size_t)norm->c + (size_t)c) * (size_t)(norm->h * norm->w) + (size_t)j;
+}
+
+/* Mean and biased variance of channel c. */
+static void statistics(double *mean, double *var, const double *x, const struct batchnorm *norm,
+                       int c, int n) {
+    const int plane = norm->h * norm->w;
+    *mean = *var = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < plane; j++)
+            *mean += x[element(norm, i, c, j)];
+    *mean /= (double)n * plane;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < plane; j++)
+            *var += pow(x[element(norm, i, c, j)] - *mean, 2);
+    *var /= (double)n * plane;
+}
+
+/* Place in the plane of the maximum of the pooling window that makes output [row][column]: of
+ * equals the first, and NaN before all. */
+static int maximum(const double *plane, const struct batchnorm *norm, int row, int column) {
+    int best = row * norm->pool * norm->w + column * norm->pool;
+    for (int y = row * norm->pool; y < (row + 1) * norm->pool; y++)
+        for (int x = column * norm->pool; x < (column + 1) * norm->pool; x++)
+            if (plane[y * norm->w + x] > plane[best] || isnan(plane[y * norm->w + x]))
+                best = y * norm->w + x;
+    return best;
+}
+
+static double relu(double z) {
+    return z <= 0 ? 0 : z;
+}
+
+void reference_batchnorm_forward(double *y, double *running_mean, double *running_var,
+                                 const double *x, const double *weight, const double *bias,
+                                 const struct batchnorm *norm, bool training, int n) {
+    const int plane = norm->h * norm->w, rows = norm->h / norm->pool,
+              columns = norm->w / norm->pool;
+    const double momentum = (double)norm->momentum, m = (double)n * plane;
+    double *a = memory_new((size_t)plane, sizeof *a); /* after ReLU */
+    for (int c = 0; c < norm->c; c++) {
+        double mean = running_mean[c], var = running_var[c];
+        if (training) {
+            statistics(&mean, &var, x, norm, c, n);
+            running_mean[c] = (1 - momentum) * running_mean[c] + momentum * mean;
+            running_var[c] = (1 - momentum) * running_var[c] + momentum * (var * m / (m - 1));
+        }
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < plane; j++) {
+                double xhat = (x[element(norm, i, c, j)] - mean) / sqrt(var + (double)norm->eps);
+                a[j] = relu(xhat * weight[c] + bias[c]);
+            }
+            for (int row = 0; row < rows; row++)
+                for (int column = 0; column < columns; column++)
+                    y[((i * norm->c + c) * rows + row) * columns + column] =
+                        a[maximum(a, norm, row, column)];
+        }
+    }
+    free(a);
+}
+
+void reference_batchnorm_backward(double *dx, double *dweight, double *dbias, const double *dy,
+                                  const double *x, const double *weight, const double *bias,
+                                  const struct batchnorm *norm, int n) {
+    const int plane = norm->h * norm->w, rows = norm->h / norm->pool,
+              columns = norm->w / norm->pool;
+    const double m = (double)n * plane;
+    double *a = memory_new((size_t)plane, sizeof *a);
+    double *xhat = memory_new((size_t)(n * plane), sizeof *xhat);
+    double *dz = memory_new((size_t)(n * plane), sizeof *dz); /* z: what goes into the ReLU */
+    for (int c = 0; c < norm->c; c++) {
+        double mean, var;
+        statistics(&mean, &var, x, norm, c, n);
+        const double deviation = sqrt(var + (double)norm->eps);
+        clear(dz, (size_t)(n * plane));
+        dweight[c] = dbias[c] = 0;
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < plane; j++) {
+                xhat[i * plane + j] = (x[element(norm, i, c, j)] - mean) / deviation;
+                a[j] = relu(xhat[i * plane + j] * weight[c] + bias[c]);
+            }
+            for (int row = 0; row < rows; row++)
+                for (int column = 0; column < columns; column++) {
+                    const int best = maximum(a, norm, row, column);
+                    if (!(a[best] <= 0)) /* as PyTorch: NaN passes */
+                        dz[i * plane + best] =
+                            dy[((i * norm->c + c) * rows + row) * columns + column];
+                }
+            for (int j = i * plane; j < (i + 1) * plane; j++) {
+                dweight[c] += dz[j] * xhat[j];
+                dbias[c] += dz[j];
+            }
+        }
+        for (int i = 0; i < n; i++)
+            for (int j = 0; j < plane; j++)
+                dx[element(norm, i, c, j)] =
+                    weight[c] / deviation *
+                    (dz[i * plane + j] - dbias[c] / m - xhat[i * plane + j] * dweight[c] / m);
+    }
+    free(a);
+    free(xhat);
+    free(dz);
+}
+
+/* ---- torch.nn.Linear ---- */
+
+void reference_linear_forward(double *y, const double *x, const double *weight, const double *bias,
+                              const struct linear *linear, int n) {
+    const int in = linear->in, out = linear->out;
+    for (int i = 0; i < n; i++)
+        for (int o = 0; o < out; o++) {
+            y[i * out + o] = bias[o];
+            for (int j = 0; j < in; j++)
+                y[i * out + o] += x[i * in + j] * weight[o * in + j];
+        }
+}
+
+void reference_linear_backward(double *dx, double *dweight, double *dbias, const double *dy,
+                               const double *x, const double *weight, const struct linear *linear,
+                               int n) {
+    const int in = linear->in, out = linear->out;
+    clear(dx, (size_t)(n * in));
+    clear(dweight, (size_t)(out * in));
+    clear(dbias, (size_t)out);
+    for (int i = 0; i < n; i++)
+        for (int o = 0; o < out; o++) {
+            dbias[o] += dy[i * out + o];
+            for (int j = 0; j < in; j++) {
+                dx[i * in + j] += dy[i * out + o] * weight[o * in + j];
+                dweight[o * in + j] += dy[i * out + o] * x[i * in + j];
+            }
+        }
+}
+
+/* ---- torch.nn.CrossEntropyLoss ---- */
+
+double reference_cross_entropy(double *dlogits, uint8_t *predicted, const double *logits,
+                               const uint8_t *labels, int classes, int n) {
+    double loss = 0;
+    for (int i = 0; i < n; i++) {
+        const double *z = logits + i * classes;
+        double largest = z[0], sum = 0;
+        predicted[i] = 0;
+        for (int k = 1; k < classes; k++)
+            if (z[k] > largest) {
+                largest = z[k];
+                predicted[i] = (uint8_t)k;
+            }
+        for (int k = 0; k < classes; k++)
+            sum += exp(z[k] - largest);
+        for (int k = 0; k < classes; k++) {
+            const double log_softmax = z[k] - largest - log(sum);
+            if (k == labels[i])
+                loss -= log_softmax / n;
+            dlogits[i * classes + k] = (exp(log_softmax) - (k == labels[i])) / n;
+        }
+    }
+    return loss;
+}
+
+/* ---- torch.optim.Adam ---- */
+
+void reference_adam(double *parameters, double *exp_avg, double *exp_avg_sq,
+                    const double *gradients, const struct adam *adam, int64_t step) {
+    for (size_t i = 0; i < adam->count; i++) {
+        const double g = gradients[i] + adam->weight_decay * parameters[i];
+        exp_avg[i] = adam->beta1 * exp_avg[i] + (1 - adam->beta1) * g;
+        exp_avg_sq[i] = adam->beta2 * exp_avg_sq[i] + (1 - adam->beta2) * g * g;
+        const double m_hat = exp_avg[i] / (1 - pow(adam->beta1, (double)step));
+        const double v_hat = exp_avg_sq[i] / (1 - pow(adam->beta2, (double)step));
+        parameters[i] -= adam->lr * m_hat / (sqrt(v_hat) + adam->eps);
+    }
+}
