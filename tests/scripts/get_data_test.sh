@@ -1,0 +1,255 @@
+#!/usr/bin/env bash
+# scripts/get_data.sh against a loopback server with a small stand-in archive. Nothing here
+# goes beyond 127.0.0.1: the built-in mirrors are off, and so are proxies and ~/.curlrc.
+set -euo pipefail
+
+get_data=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../scripts" && pwd)/get_data.sh
+work=$(mktemp -d)
+server_pid=
+trap '[[ -z $server_pid ]] || kill "$server_pid" 2>/dev/null || true; rm -rf "$work"' EXIT
+cd "$work"
+
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
+export no_proxy='*' CIFAR_MIRRORS='' CURL_HOME=$work
+touch .curlrc
+
+# --- The stand-in: as the true archive, but of two records a batch.
+
+folder=cifar-10-batches-bin
+archive=cifar-10-binary.tar.gz
+batches=(data_batch_{1..5}.bin test_batch.bin)
+export CIFAR_BATCH_SIZE=$((2 * 3073))
+
+make_archive() { # NAME: pack $folder
+    tar -czf "$1" "$folder"
+}
+
+mkdir served "$folder"
+for batch in "${batches[@]}"; do head -c "$CIFAR_BATCH_SIZE" /dev/urandom >"$folder/$batch"; done
+printf '%s\n' airplane automobile bird cat deer dog frog horse ship truck >"$folder/batches.meta.txt"
+echo '<html>about the data</html>' >"$folder/readme.html"
+make_archive "served/$archive"
+cp -r "$folder" expected
+
+md5_of() { md5sum <"$1" | cut -d ' ' -f 1; }
+size_of() { stat -c %s "$1"; }
+CIFAR_ARCHIVE_SIZE=$(size_of "served/$archive")
+CIFAR_ARCHIVE_MD5=$(md5_of "served/$archive")
+export CIFAR_ARCHIVE_SIZE CIFAR_ARCHIVE_MD5
+half=$((CIFAR_ARCHIVE_SIZE / 2))
+
+head -c "$half" "served/$archive" >first_half
+cp first_half served/short
+head -c "$CIFAR_ARCHIVE_SIZE" /dev/urandom >served/wrong
+{ cat "served/$archive"; echo more; } >served/long
+echo '<!DOCTYPE html><title>Please log in</title>' >served/page
+
+# --- The server. /HOW/FILE sends served/FILE: whole "plain"ly or by Range, "norange" without
+# heed to Range, "no416" with 416 for any Range, "broken" off in the middle unless by Range.
+
+cat >server.py <<'END'
+import http.server, os, re
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        wanted = self.headers.get("Range")
+        with open("requests", "a") as log:
+            print(self.path, wanted, file=log)
+        how, name = self.path.split("/")[1:]
+        try:
+            with open("served/" + name, "rb") as file:
+                body = file.read()
+        except OSError:
+            return self.send_error(404)
+        start = int(re.match(r"bytes=(\d+)-", wanted)[1]) if wanted and how != "norange" else 0
+        if start >= len(body) or (start and how == "no416"):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        self.wfile.write(body[start:] if start or how != "broken" else body[:len(body) // 2])
+
+    def log_message(self, *args):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+with open("port.new", "w") as file:
+    file.write(str(server.server_port))
+os.rename("port.new", "port")
+server.serve_forever()
+END
+timeout 300 python3 server.py &
+server_pid=$!
+for _ in {1..100}; do [[ -s port ]] && break; sleep 0.1; done
+[[ -s port ]] || { echo "FAILED: the loopback server did not start within 10 s"; exit 1; }
+site=http://127.0.0.1:$(<port)
+
+# --- The checks. Each case runs in a new destination, $dest, and is judged by what is left there.
+
+passed=0 failed=0
+
+ok() { passed=$((passed + 1)); }
+not_ok() {
+    failed=$((failed + 1))
+    echo "FAILED: $case: $1"
+    [[ ! -f output ]] || sed 's/^/    | /' output
+}
+check() { # WHAT COMMAND...
+    if "${@:2}"; then ok; else not_ok "$1"; fi
+}
+
+begin() { # NAME
+    case=$1
+    dest=$work/dest-$((passed + failed))
+    part=$dest/$archive.part
+    mkdir "$dest"
+    : >requests
+}
+
+run() { # STATUS WORDS ARGUMENT...: it must end with STATUS, say WORDS and leave no half-made folder
+    local status=0
+    "$get_data" --dest "$dest" "${@:3}" >output 2>&1 </dev/null || status=$?
+    check "exit status $status instead of $1" test "$status" -eq "$1"
+    check "it did not say '$2'" grep -qF -- "$2" output
+    if ((status == 0)); then
+        check "the data is not the archive's" diff -r expected "$dest/$folder"
+    else
+        check "a folder was left behind" test -z "$(find "$dest" -mindepth 1 -type d)"
+    fi
+}
+
+gone() { [[ ! -e $1 ]]; }
+asked() { grep -qxF "$1" requests; }
+only_data() { [[ $(ls -A "$dest") == "$folder" ]]; }
+
+begin 'good download, then there already'
+run 0 "CIFAR-10 is in $dest/$folder" --mirror "$site/plain/$archive"
+check 'something was left beside the data' only_data
+: >requests
+run 0 'already in' --mirror "$site/plain/$archive"
+check 'it asked the server again' test ! -s requests
+
+begin 'a mirror that is a folder; a mirror that is down before it; --mirror=URL'
+run 0 'CIFAR-10 is in' --mirror=http://127.0.0.1:1/ "--mirror=$site/plain/"
+
+begin 'mirrors by CIFAR_MIRRORS'
+CIFAR_MIRRORS="$site/plain/missing $site/plain/" run 0 'CIFAR-10 is in'
+
+begin 'file:// mirror'
+run 0 'CIFAR-10 is in' --mirror "file://$work/served/"
+
+begin 'relative --dest from elsewhere'
+mkdir "$dest/elsewhere"
+(cd "$dest/elsewhere" && "$get_data" --dest ../data --mirror "$site/plain/") >output 2>&1 || true
+check 'the data is not there' diff -r expected "$dest/data/$folder"
+
+begin 'resume from a .part'
+cp first_half "$part"
+run 0 'CIFAR-10 is in' --mirror "$site/plain/$archive"
+check 'it did not go on from the half' asked "/plain/$archive bytes=$half-"
+
+begin 'the line breaks in the middle'
+run 0 'CIFAR-10 is in' --mirror "$site/broken/$archive"
+check 'it did not go on from the half' asked "/broken/$archive bytes=$half-"
+
+begin 'a server that ignores Range'
+cp first_half "$part"
+run 0 'beginning anew' --mirror "$site/norange/$archive"
+
+begin 'a server that answers Range with 416'
+cp first_half "$part"
+run 0 'beginning anew' --mirror "$site/no416/$archive"
+
+begin 'a whole .part'
+cp "served/$archive" "$part"
+run 0 'CIFAR-10 is in' --mirror http://127.0.0.1:1/
+check 'something was left beside the data' only_data
+
+begin 'a whole .part that is wrong'
+cp served/wrong "$part"
+run 0 'the md5 check failed' --mirror "$site/plain/"
+
+begin 'a web page instead of the archive'
+run 3 'it is a web page' --mirror "$site/plain/page"
+check 'the page was kept' gone "$part"
+
+begin 'a web page, then a mirror that has the archive'
+run 0 'it is a web page' --mirror "$site/plain/page" --mirror "$site/plain/"
+
+begin 'right size, wrong md5'
+run 3 'the md5 check failed' --mirror "$site/plain/wrong"
+check 'the wrong file was kept' gone "$part"
+
+begin 'too long'
+run 3 'the size check failed' --mirror "$site/plain/long"
+check 'the wrong file was kept' gone "$part"
+
+begin 'too short, then the rest'
+run 3 "the size check failed: $half bytes instead of $CIFAR_ARCHIVE_SIZE" --mirror "$site/plain/short"
+check 'the part was not kept' cmp -s first_half "$part"
+run 0 'CIFAR-10 is in' --mirror "$site/plain/"
+check 'it did not go on from the half' asked "/plain/$archive bytes=$half-"
+
+begin 'a mirror without the archive'
+run 1 'none has the archive' --mirror "$site/plain/missing"
+
+begin 'no network'
+run 1 'no mirror could be reached; is there a network?' --mirror http://127.0.0.1:1/
+
+begin 'no network, and a .part'
+cp first_half "$part"
+run 1 'no mirror could be reached; is there a network?' --mirror http://127.0.0.1:1/
+check 'the part was not kept' cmp -s first_half "$part"
+
+begin 'no mirror at all'
+run 1 'no mirror to try'
+
+begin '--archive'
+run 0 'CIFAR-10 is in' --archive "served/$archive"
+check 'the archive was removed' test -s "served/$archive"
+
+begin '--archive that is wrong, short, a web page, missing'
+run 3 'the md5 check failed' --archive served/wrong
+run 3 'the size check failed' --archive served/short
+run 3 'it is a web page' --archive served/page
+run 3 'no such file' --archive served/missing
+check 'the file was removed' test -s served/wrong
+
+begin 'a folder with a fault is replaced, and kept under another name'
+mkdir "$dest/$folder"
+echo mine >"$dest/$folder/notes"
+run 0 'data_batch_1.bin has 0 bytes' --archive "served/$archive"
+check 'the old folder is lost' test -s "$dest/$folder.~1~/notes"
+
+# The checks of size and md5 pass in these, so that what comes after them is seen.
+run_unchecked() { # STATUS WORDS FILE
+    CIFAR_ARCHIVE_SIZE=$(size_of "served/$3") CIFAR_ARCHIVE_MD5=$(md5_of "served/$3") \
+        run "$1" "$2" --mirror "$site/plain/$3"
+}
+
+begin 'not an archive'
+run_unchecked 3 'cannot be unpacked' wrong
+
+begin 'an archive that ends in the middle'
+run_unchecked 3 'cannot be unpacked' short
+
+begin 'an archive with a batch that is too short'
+echo short >"$folder/test_batch.bin"
+make_archive served/short_batch
+run_unchecked 3 'test_batch.bin has 6 bytes' short_batch
+
+begin 'an archive without a batch'
+rm "$folder/test_batch.bin"
+make_archive served/no_batch
+run_unchecked 3 'test_batch.bin has 0 bytes' no_batch
+
+begin 'usage'
+run 2 "unknown argument '--frobnicate'" --frobnicate
+run 2 '--mirror: a value is missing' --mirror
+run 2 "mirror 'ftp://127.0.0.1/'" --mirror ftp://127.0.0.1/
+check '--help does not name CIFAR_MIRRORS' grep -q CIFAR_MIRRORS <("$get_data" --help)
+
+echo "$passed passed, $failed failed"
+((failed == 0))
