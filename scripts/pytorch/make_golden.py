@@ -61,7 +61,7 @@ def steps(images, labels):
     network.eval()
     tensors["logits_after"] = network(first).detach().clone()
     save_file(tensors, f"{GOLDEN}/step.safetensors")
-    save_file(network.state_dict(), f"{GOLDEN}/after3.ckpt")
+    save_file(network.state_dict(), f"{GOLDEN}/after3.safetensors")  # a checkpoint as a PyTorch user saves it
 
 
 def main():

@@ -91,13 +91,13 @@ check '--limit and --log-every 1' test "$(wc -l <t1.steps)" = 20
 cifar-train --seed 1 --epochs 1 --limit 200 --model other.ckpt --quiet
 check '--seed changes the run' test "$(cmp -s t1.ckpt other.ckpt; echo $?)" = 1
 
-if command -v script >/dev/null; then # gives the program a terminal
+if script -qec true /dev/null 2>/dev/null; then # script(1) gives the program a terminal
     script -qec "cifar-train --epochs 1 --limit 500 --model tty.ckpt" terminal >/dev/null
     check 'live line on a terminal' has terminal 'Epoch 1/1 \[#*\.*\] +[0-9]+ %  loss [0-9.]+  [0-9]+ images/s  0:[0-9]{2} left'
     script -qec "cifar-classes --model best.ckpt" terminal >/dev/null
     check 'bars on a terminal' has terminal '%  (█|#)+'
 else
-    echo 'skipped: the live line and the bars (no script(1) here to make a terminal)'
+    echo 'skipped: the live line and the bars (script(1) cannot make a terminal here)'
 fi
 
 # --- Testing.
@@ -154,7 +154,7 @@ check 'classes --json without the matrix' json classes.json "$py assert 'confusi
 
 # --- PyTorch's file.
 
-check "a checkpoint that PyTorch saved" cifar-test --model "$GOLDEN/after3.ckpt" --grid ''
+check "a checkpoint that PyTorch saved" cifar-test --model "$GOLDEN/after3.safetensors" --grid ''
 
 ((failures == 0)) || { echo "$failures checks failed"; exit 1; }
 echo 'all checks passed'

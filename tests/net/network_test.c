@@ -247,7 +247,7 @@ static void pytorchs_checkpoint_gives_pytorchs_logits(void **unused) {
     struct error error;
     open_golden(&file, "step.safetensors");
     bench_open(&b, 1);
-    if (!checkpoint_load(GOLDEN "/after3.ckpt", &b.state, NULL, &error))
+    if (!checkpoint_load(GOLDEN "/after3.safetensors", &b.state, NULL, &error))
         fail_msg("%s", error.text);
     assert_int_equal(b.state.batches, 3);
     network_upload(b.network, &b.state);

@@ -158,7 +158,7 @@ static void three_steps_are_pytorchs(void **unused) {
 
     assert_true(network_download(network, &state, &error));
     network_state_new(&expected);
-    assert_true(checkpoint_load(GOLDEN "/after3.ckpt", &expected, NULL, &error));
+    assert_true(checkpoint_load(GOLDEN "/after3.safetensors", &expected, NULL, &error));
     /* Adam's first steps are lr * sign(gradient): where a gradient is all but 0 its sign is chance,
      * so a few elements may differ by whole steps, and no more */
     int64_t off = 0;
