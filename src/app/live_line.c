@@ -1,24 +1,19 @@
 #include "app/live_line.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BAR = 24 }; /* characters */
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 void live_line_init(struct live_line *line, bool wanted) {
-    *line = (struct live_line){.wanted = wanted && isatty(STDOUT_FILENO), .began = now()};
+    *line = (struct live_line){.wanted = wanted && isatty(STDOUT_FILENO), .began = clock_seconds()};
 }
 
 void live_line_draw(struct live_line *line, int epoch, int epochs, int64_t done, int64_t total,
                     double loss, double images_per_second) {
-    const double time = now();
+    const double time = clock_seconds();
     if (!line->wanted || time - line->drawn < 0.1)
         return;
     line->drawn = time;

@@ -2,11 +2,11 @@
 #include "app/live_line.h"
 #include "app/run_log.h"
 #include "app/workplace.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "train/trainer.h"
 
 #include <stdio.h>
-#include <time.h>
 
 /* Who listens to a run, and what for. */
 struct listener {
@@ -21,12 +21,6 @@ struct listener {
     double best_accuracy;
 };
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static void on_progress(void *context, int epoch, int64_t step, int64_t steps, double loss) {
     struct listener *l = context;
     const int epochs = (int)l->settings->epochs;
@@ -34,7 +28,7 @@ static void on_progress(void *context, int epoch, int64_t step, int64_t steps, d
     if (in_epoch > l->images || step == steps)
         in_epoch = l->images;
     const int64_t done = (epoch - 1) * l->images + in_epoch;
-    const double seconds = now() - l->began - l->evaluated;
+    const double seconds = clock_seconds() - l->began - l->evaluated;
     live_line_draw(&l->line, epoch, epochs, done, epochs * l->images, loss, (double)done / seconds);
 }
 
@@ -52,13 +46,13 @@ static bool on_step(void *context, int epoch, int64_t step, double loss, struct 
 static void on_evaluating(void *context, int epoch) {
     struct listener *l = context;
     (void)epoch;
-    l->pause = now();
+    l->pause = clock_seconds();
 }
 
 static bool on_epoch(void *context, const struct train_epoch *e, struct error *error) {
     struct listener *l = context;
     const double accuracy = evaluation_accuracy(&e->test);
-    l->evaluated += now() - l->pause;
+    l->evaluated += clock_seconds() - l->pause;
     if (e->best) {
         l->best_epoch = e->epoch;
         l->best_accuracy = accuracy;
@@ -122,12 +116,12 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
         return false;
 
     live_line_init(&listener->line, !s->quiet);
-    listener->began = now();
+    listener->began = clock_seconds();
     const struct train_observer observer = {listener, on_progress, on_step, on_evaluating,
                                             on_epoch};
     const bool good = train(trainer, &observer, error);
     live_line_clear(&listener->line);
-    const double seconds = now() - listener->began;
+    const double seconds = clock_seconds() - listener->began;
     if (good && !s->quiet)
         printf("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %d), in %s\n",
                seconds, listener->best_accuracy, listener->best_epoch, s->model);

@@ -1,12 +1,12 @@
 #include "train/trainer.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "net/checkpoint.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* Images in a batch of the evaluation after each epoch: enough for every core. */
 enum { EVALUATION_BATCH = 100 };
@@ -14,12 +14,6 @@ enum { EVALUATION_BATCH = 100 };
 /* Steps are queued in runs that last about so many seconds, so that progress shows and a device
  * that works on its own is not waited for after each step. */
 static const double RUN_SECONDS = 0.05;
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -99,7 +93,7 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
     op->loader_rewind(t->device, t->loader, t->order, t->pass.images);
     for (int64_t first = 0, count; first < steps; first += count) {
         const int64_t to_log = log_every - first % log_every;
-        const double began = now();
+        const double began = clock_seconds();
         count = least(least(run, to_log), steps - first);
         pass_run(&t->pass, first, count);
         if (!op->losses(t->device, t->loader, t->losses, first, count, error))
@@ -121,7 +115,7 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
                 return false;
             running = 0;
         }
-        const double seconds = now() - began;
+        const double seconds = clock_seconds() - began;
         if (seconds < RUN_SECONDS / 2 && count == run)
             run *= 2;
         else if (seconds > RUN_SECONDS * 2 && run > 1)
@@ -143,10 +137,10 @@ static bool save(struct trainer *t, const struct train_epoch *report, struct err
 bool train(struct trainer *t, const struct train_observer *observer, struct error *error) {
     for (int epoch = 1; epoch <= t->settings.epochs; epoch++) {
         struct train_epoch report = {.epoch = epoch};
-        const double began = now();
+        const double began = clock_seconds();
         if (!train_epoch(t, epoch, observer, &report.train_loss, error))
             return false;
-        report.train_seconds = now() - began;
+        report.train_seconds = clock_seconds() - began;
         report.images_per_second = (double)t->pass.images / report.train_seconds;
 
         observer->evaluating(observer->context, epoch);
