@@ -7,7 +7,7 @@
 
 struct live_line {
     bool wanted, shown;
-    double began, drawn; /* seconds: when the run began, when the line was drawn last */
+    double drawn; /* when it was drawn last, in seconds */
 };
 
 void live_line_init(struct live_line *line, bool wanted);

@@ -20,6 +20,3 @@ bool run_log_open(struct run_log *log, const char *path, struct error *error);
 bool run_log_write(struct run_log *log, json_t *record, struct error *error);
 
 bool run_log_close(struct run_log *log, struct error *error);
-
-/* A number with `digits` decimals; null where it is not finite. */
-json_t *json_rounded(double value, int digits);

@@ -22,15 +22,22 @@ struct train_epoch {
     bool best; /* so far; the checkpoint has been saved */
 };
 
+/* How far the training of an epoch has come. */
+struct train_progress {
+    int epoch;
+    int64_t images; /* done of it */
+    double seconds; /* since it began */
+    double loss;    /* mean over the steps since the last log */
+};
+
 /* Who wants to hear of it; each call happens between steps. */
 struct train_observer {
     void *context;
-    /* Often: `step` of `steps` steps of the epoch are done; the mean loss since the last log. */
-    void (*progress)(void *context, int epoch, int64_t step, int64_t steps, double loss);
+    /* Often. */
+    void (*progress)(void *context, const struct train_progress *progress);
     /* Every log_every steps of an epoch: the mean of their losses. */
     bool (*step)(void *context, int epoch, int64_t step, double loss, struct error *error);
-    /* After an epoch's training, before its evaluation. */
-    void (*evaluating)(void *context, int epoch);
+    /* After an epoch's evaluation. */
     bool (*epoch)(void *context, const struct train_epoch *epoch, struct error *error);
 };
 

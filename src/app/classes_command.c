@@ -1,5 +1,5 @@
 #include "app/commands.h"
-#include "app/run_log.h"
+#include "app/json_output.h"
 #include "app/workplace.h"
 
 #include <langinfo.h>
@@ -116,15 +116,13 @@ static void print_json(const struct judgement *j, const struct workplace *w,
             json_array_append_new(confusion, row);
         }
     }
-    json_t *object =
-        json_pack("{s:s, s:s, s:b, s:s, s:I, s:o, s:o, s:f, s:o, s:o*}", "model", s->model, "data",
-                  w->folder, "synthetic", w->synthetic, "device", w->device->ops->name, "images",
-                  (json_int_t)e->images, "accuracy", json_rounded(evaluation_accuracy(e), 6),
-                  "mean_class_accuracy", json_rounded(mean_accuracy(e), 6), "loss", e->loss,
-                  "classes", classes, "confusion", confusion);
-    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    printf("\n");
-    json_decref(object);
+    json_t *object = json_pack(
+        "{s:o, s:o, s:b, s:s, s:I, s:o, s:o, s:f, s:o, s:o*}", "model", json_text(s->model), "data",
+        json_text(w->folder), "synthetic", w->synthetic, "device", w->device->ops->name, "images",
+        (json_int_t)e->images, "accuracy", json_rounded(evaluation_accuracy(e), 6),
+        "mean_class_accuracy", json_rounded(mean_accuracy(e), 6), "loss", e->loss, "classes",
+        classes, "confusion", confusion);
+    json_print(object);
 }
 
 bool command_classes(const struct settings *s, struct error *error) {

@@ -8,7 +8,7 @@
 enum { BAR = 24 }; /* characters */
 
 void live_line_init(struct live_line *line, bool wanted) {
-    *line = (struct live_line){.wanted = wanted && isatty(STDOUT_FILENO), .began = clock_seconds()};
+    *line = (struct live_line){.wanted = wanted && isatty(STDOUT_FILENO)};
 }
 
 void live_line_draw(struct live_line *line, int epoch, int epochs, int64_t done, int64_t total,

@@ -1,7 +1,8 @@
 #include "app/run_log.h"
 
+#include "app/json_output.h"
+
 #include <errno.h>
-#include <math.h>
 #include <string.h>
 
 static bool failed(const struct run_log *log, const char *what, struct error *error) {
@@ -20,7 +21,7 @@ bool run_log_open(struct run_log *log, const char *path, struct error *error) {
 bool run_log_write(struct run_log *log, json_t *record, struct error *error) {
     bool good = true;
     if (log->file != NULL)
-        good = json_dumpf(record, log->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 &&
+        good = json_dumpf(record, log->file, JSON_COMPACT | JSON_DIGITS) == 0 &&
                fputc('\n', log->file) != EOF && fflush(log->file) == 0;
     json_decref(record);
     return good || failed(log, "written", error);
@@ -30,9 +31,4 @@ bool run_log_close(struct run_log *log, struct error *error) {
     FILE *file = log->file;
     log->file = NULL;
     return file == NULL || fclose(file) == 0 || failed(log, "written", error);
-}
-
-json_t *json_rounded(double value, int digits) {
-    const double unit = pow(10, digits);
-    return isfinite(value) ? json_real(round(value * unit) / unit) : json_null();
 }

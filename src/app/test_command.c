@@ -1,6 +1,6 @@
 #include "app/commands.h"
 #include "app/grid.h"
-#include "app/run_log.h"
+#include "app/json_output.h"
 #include "app/workplace.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -60,17 +60,16 @@ static bool print_json(struct judgement *j, const struct workplace *w, const str
     float *logits = memory_new((size_t)shown * CIFAR10_CLASSES, sizeof *logits);
     bool good = evaluator_first_logits(&j->evaluator, logits, error);
     if (good) {
-        json_t *object = json_pack(
-            "{s:s, s:s, s:b, s:s, s:I, s:I, s:o, s:f, s:s*, s:o, s:o, s:o}", "model", s->model,
-            "data", w->folder, "synthetic", w->synthetic, "device", w->device->ops->name, "images",
-            (json_int_t)e->images, "correct", (json_int_t)e->correct, "accuracy",
-            json_rounded(evaluation_accuracy(e), 6), "loss", e->loss, "grid", s->grid, "real",
-            class_list(&w->names, w->test.records, CIFAR10_RECORD, shown), "predicted",
-            class_list(&w->names, j->evaluator.predicted, 1, shown), "logits",
-            logit_lists(logits, shown));
-        json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-        printf("\n");
-        json_decref(object);
+        json_t *object =
+            json_pack("{s:o, s:o, s:b, s:s, s:I, s:I, s:o, s:f, s:o*, s:o, s:o, s:o}", "model",
+                      json_text(s->model), "data", json_text(w->folder), "synthetic", w->synthetic,
+                      "device", w->device->ops->name, "images", (json_int_t)e->images, "correct",
+                      (json_int_t)e->correct, "accuracy", json_rounded(evaluation_accuracy(e), 6),
+                      "loss", e->loss, "grid", s->grid == NULL ? NULL : json_text(s->grid), "real",
+                      class_list(&w->names, w->test.records, CIFAR10_RECORD, shown), "predicted",
+                      class_list(&w->names, j->evaluator.predicted, 1, shown), "logits",
+                      logit_lists(logits, shown));
+        json_print(object);
     }
     free(logits);
     return good;

@@ -1,4 +1,5 @@
 #include "app/commands.h"
+#include "app/json_output.h"
 #include "app/live_line.h"
 #include "app/run_log.h"
 #include "app/workplace.h"
@@ -13,23 +14,14 @@ struct listener {
     const struct settings *settings;
     struct run_log *log;
     struct live_line line;
-    int64_t images;   /* in an epoch */
-    double began;     /* when the run began */
-    double evaluated; /* seconds that evaluations have taken */
-    double pause;     /* when the evaluation under way began */
-    int best_epoch;
-    double best_accuracy;
+    int64_t images; /* in an epoch */
 };
 
-static void on_progress(void *context, int epoch, int64_t step, int64_t steps, double loss) {
+static void on_progress(void *context, const struct train_progress *p) {
     struct listener *l = context;
     const int epochs = (int)l->settings->epochs;
-    int64_t in_epoch = step * l->settings->batch;
-    if (in_epoch > l->images || step == steps)
-        in_epoch = l->images;
-    const int64_t done = (epoch - 1) * l->images + in_epoch;
-    const double seconds = clock_seconds() - l->began - l->evaluated;
-    live_line_draw(&l->line, epoch, epochs, done, epochs * l->images, loss, (double)done / seconds);
+    live_line_draw(&l->line, p->epoch, epochs, (p->epoch - 1) * l->images + p->images,
+                   epochs * l->images, p->loss, (double)p->images / p->seconds);
 }
 
 static bool on_step(void *context, int epoch, int64_t step, double loss, struct error *error) {
@@ -43,20 +35,9 @@ static bool on_step(void *context, int epoch, int64_t step, double loss, struct 
                          error);
 }
 
-static void on_evaluating(void *context, int epoch) {
-    struct listener *l = context;
-    (void)epoch;
-    l->pause = clock_seconds();
-}
-
 static bool on_epoch(void *context, const struct train_epoch *e, struct error *error) {
     struct listener *l = context;
     const double accuracy = evaluation_accuracy(&e->test);
-    l->evaluated += clock_seconds() - l->pause;
-    if (e->best) {
-        l->best_epoch = e->epoch;
-        l->best_accuracy = accuracy;
-    }
     live_line_clear(&l->line);
     if (!l->settings->quiet)
         printf("Epoch %d: test accuracy %.2f %%, test loss %.4f, train loss %.4f, %.1f s, %.0f "
@@ -95,13 +76,13 @@ static void print_settings(const struct settings *s, const struct workplace *w, 
 static json_t *start_record(const struct settings *s, const struct workplace *w,
                             const char *device) {
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:s, s:I}",
+        "{s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:o, s:I}",
         "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
-        "device_description", device, "data", w->folder, "synthetic", w->synthetic, "train_images",
-        (json_int_t)w->train.count, "test_images", (json_int_t)w->test.count, "epochs",
-        (json_int_t)s->epochs, "batch", (json_int_t)s->batch, "lr", s->lr, "weight_decay",
+        "device_description", device, "data", json_text(w->folder), "synthetic", w->synthetic,
+        "train_images", (json_int_t)w->train.count, "test_images", (json_int_t)w->test.count,
+        "epochs", (json_int_t)s->epochs, "batch", (json_int_t)s->batch, "lr", s->lr, "weight_decay",
         s->weight_decay, "seed", (json_int_t)s->seed, "threads", (json_int_t)w->threads,
-        "log_every", (json_int_t)s->log_every, "model", s->model, "parameters",
+        "log_every", (json_int_t)s->log_every, "model", json_text(s->model), "parameters",
         (json_int_t)network_plan()->parameters);
 }
 
@@ -116,21 +97,21 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
         return false;
 
     live_line_init(&listener->line, !s->quiet);
-    listener->began = clock_seconds();
-    const struct train_observer observer = {listener, on_progress, on_step, on_evaluating,
-                                            on_epoch};
+    const double began = clock_seconds();
+    const struct train_observer observer = {listener, on_progress, on_step, on_epoch};
     const bool good = train(trainer, &observer, error);
     live_line_clear(&listener->line);
-    const double seconds = clock_seconds() - listener->began;
+    const double seconds = clock_seconds() - began;
     if (good && !s->quiet)
         printf("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %d), in %s\n",
-               seconds, listener->best_accuracy, listener->best_epoch, s->model);
+               seconds, trainer->best_accuracy, trainer->best_epoch, s->model);
     struct error second; /* a log that fails now must not hide why training failed */
     return run_log_write(listener->log,
-                         json_pack("{s:s, s:b, s:i, s:o, s:o, s:s*}", "event", "end", "finished",
-                                   good, "best_epoch", listener->best_epoch, "best_accuracy",
-                                   json_rounded(listener->best_accuracy, 6), "seconds",
-                                   json_rounded(seconds, 3), "error", good ? NULL : error->text),
+                         json_pack("{s:s, s:b, s:i, s:o, s:o, s:o*}", "event", "end", "finished",
+                                   good, "best_epoch", trainer->best_epoch, "best_accuracy",
+                                   json_rounded(trainer->best_accuracy, 6), "seconds",
+                                   json_rounded(seconds, 3), "error",
+                                   good ? NULL : json_text(error->text)),
                          good ? error : &second) &&
            good;
 }

@@ -88,6 +88,7 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
     double total = 0;   /* of the loss, over images */
     double running = 0; /* of the loss, over the steps since the last log */
     int64_t run = 1;    /* steps that are queued at once */
+    const double epoch_began = clock_seconds();
 
     random_permutation(&t->random, t->order, (uint32_t)t->pass.images);
     op->loader_rewind(t->device, t->loader, t->order, t->pass.images);
@@ -109,7 +110,13 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
             running += loss;
         }
         const int64_t done = first + count, since = (done - 1) % log_every + 1;
-        observer->progress(observer->context, epoch, done, steps, running / (double)since);
+        const struct train_progress progress = {
+            .epoch = epoch,
+            .images = least(done * t->pass.whole.n, t->pass.images),
+            .seconds = clock_seconds() - epoch_began,
+            .loss = running / (double)since,
+        };
+        observer->progress(observer->context, &progress);
         if (done % log_every == 0) {
             if (!observer->step(observer->context, epoch, done, running / (double)log_every, error))
                 return false;
@@ -143,7 +150,6 @@ bool train(struct trainer *t, const struct train_observer *observer, struct erro
         report.train_seconds = clock_seconds() - began;
         report.images_per_second = (double)t->pass.images / report.train_seconds;
 
-        observer->evaluating(observer->context, epoch);
         if (!evaluate(&t->evaluator, &report.test, error))
             return false;
         if (!isfinite(report.test.loss))

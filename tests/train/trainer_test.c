@@ -19,17 +19,16 @@
 
 /* What a run did. */
 struct record {
-    int64_t steps, epochs, evaluations;
-    int64_t last_progress;
-    double losses[2000]; /* of each on_step */
+    int64_t steps, epochs;
+    int64_t last_progress; /* images */
+    double losses[2000];   /* of each on_step */
     struct train_epoch last;
     bool best[16]; /* epoch by epoch */
 };
 
-static void on_progress(void *context, int epoch, int64_t step, int64_t steps, double loss) {
+static void on_progress(void *context, const struct train_progress *progress) {
     struct record *r = context;
-    (void)epoch, (void)steps, (void)loss;
-    r->last_progress = step;
+    r->last_progress = progress->images;
 }
 
 static bool on_step(void *context, int epoch, int64_t step, double loss, struct error *error) {
@@ -39,12 +38,6 @@ static bool on_step(void *context, int epoch, int64_t step, double loss, struct 
         r->losses[r->steps] = loss;
     r->steps++;
     return true;
-}
-
-static void on_evaluating(void *context, int epoch) {
-    struct record *r = context;
-    (void)epoch;
-    r->evaluations++;
 }
 
 static bool on_epoch(void *context, const struct train_epoch *epoch, struct error *error) {
@@ -75,7 +68,7 @@ static bool run(struct train_settings settings, int count, int threads, struct r
     struct cifar10 images, test;
     struct trainer trainer;
     const struct metadata about = {0};
-    const struct train_observer observer = {record, on_progress, on_step, on_evaluating, on_epoch};
+    const struct train_observer observer = {record, on_progress, on_step, on_epoch};
     *record = (struct record){0};
     assert_true(device_find("openblas", error)->open(&device, threads, error));
     synth_draw(&images, CIFAR10_TRAIN, count, 0);
@@ -223,8 +216,7 @@ static void last_smaller_batch_counts(void **unused) {
     must_run(settings, 33, 2, &record, &state); /* 10 + 10 + 10 + 3 */
     assert_int_equal(record.steps, 2 * 4);
     assert_int_equal(record.epochs, 2);
-    assert_int_equal(record.evaluations, 2);
-    assert_int_equal(record.last_progress, 4);
+    assert_int_equal(record.last_progress, 33);
     assert_int_equal(state.batches, 2 * 4);
     const double *l = record.losses + 4;
     const double mean = (10 * l[0] + 10 * l[1] + 10 * l[2] + 3 * l[3]) / 33;

@@ -1,0 +1,16 @@
+/* JSON as the commands write it. */
+#pragma once
+
+#include <jansson.h>
+
+/* How numbers are written: 9 significant digits, enough for every float to be read back exactly. */
+#define JSON_DIGITS JSON_REAL_PRECISION(9)
+
+/* A number with `digits` decimals; null where it is not finite. */
+json_t *json_rounded(double value, int digits);
+
+/* Text that may hold anything, such as a file's name: bytes that are no UTF-8 become '?'. */
+json_t *json_text(const char *text);
+
+/* Prints an object on standard output, for people and programs to read, and lets go of it. */
+void json_print(json_t *object);
