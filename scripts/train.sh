@@ -12,10 +12,10 @@ usage() {
 Usage: train.sh [OPTION OF cifar-train]...
 
 Installs what the build needs, builds, gets CIFAR-10, trains, then tests the model and
-shows its results by class. The data is that of --data or of \$CIFAR10_DIR, else the
-repository's data/, downloaded first if need be. Without a network it trains on a made-up
-stand-in, data/synthetic, and says so. For a mirror or an archive of your own, run
-scripts/get_data.sh first.
+shows its results by class. The data is that of --data or of \$CIFAR10_DIR if it holds the
+batches, else that of the repository's data/, downloaded first if need be. Without a
+network it trains on a made-up stand-in, data/synthetic, and says so. For a mirror or an
+archive of your own, run scripts/get_data.sh first.
 
 END
     if [[ -x $bin/cifar-train ]]; then
@@ -27,15 +27,28 @@ END
 
 say() { printf 'train: %s\n' "$*" >&2; }
 
-# What the three programs must agree on, --opt X or --opt=X, is passed on to the other two.
-args=("$@") shared=() data_given=false
-for i in "${!args[@]}"; do
-    case ${args[i]} in
+# Whether cifar-train will find batches in folder $1; whether they are right it judges itself.
+holds_batches() {
+    local found
+    found=$(compgen -G "$1/*_batch*.bin" || compgen -G "$1/cifar-10-batches-bin/*_batch*.bin") &&
+        [[ -n $found ]]
+}
+
+# --data is dealt with here; the other options that the three programs must agree on go to all.
+args=() shared=() data=${CIFAR10_DIR-}
+while (($#)); do
+    case $1 in
     -h | --help) usage; exit 0 ;;
-    --data | --data=*) data_given=true ;;&
-    --data | --model | --device | --threads) shared+=("${args[@]:i:2}") ;;
-    --data=* | --model=* | --device=* | --threads=*) shared+=("${args[i]}") ;;
+    --data=*) data=${1#*=} ;;
+    --data)
+        (($# > 1)) || { say '--data: a folder is expected behind it' && exit 2; }
+        data=$2 && shift
+        ;;
+    --model=* | --device=* | --threads=*) args+=("$1") shared+=("$1") ;;
+    --model | --device | --threads) args+=("${@:1:2}") shared+=("${@:1:2}") && shift $(($# > 1)) ;;
+    *) args+=("$1") ;;
     esac
+    shift
 done
 
 need_packages "${BUILD_PACKAGES[@]}"
@@ -49,15 +62,16 @@ if ! (cd "$root" && cmake --preset release && cmake --build --preset release) >"
     exit 1
 fi
 
+if [[ " ${args[*]} " == *' --version '* ]]; then
+    exec "$bin/cifar-train" --version
+fi
+
 stand_in=false
-if ! $data_given; then
-    data=$root/data/cifar-10-batches-bin
+if [[ -z $data ]] || ! holds_batches "$data"; then
+    [[ -z $data ]] || say "$data holds no CIFAR-10 batches: getting them into $root/data instead"
+    data=$root/data
     status=0
-    if [[ -n ${CIFAR10_DIR-} ]]; then
-        data=$CIFAR10_DIR
-    else
-        "$root/scripts/get_data.sh" || status=$?
-    fi
+    "$root/scripts/get_data.sh" || status=$?
     if ((status == 1)); then
         stand_in=true
         data=$root/data/synthetic
@@ -71,11 +85,9 @@ if ! $data_given; then
     elif ((status != 0)); then
         exit "$status"
     fi
-    args=(--data "$data" "${args[@]}")
-    shared=(--data "$data" "${shared[@]}")
 fi
 
-"$bin/cifar-train" "${args[@]}"
-"$bin/cifar-test" "${shared[@]}"
-"$bin/cifar-classes" "${shared[@]}"
+"$bin/cifar-train" --data "$data" "${args[@]}"
+"$bin/cifar-test" --data "$data" "${shared[@]}"
+"$bin/cifar-classes" --data "$data" "${shared[@]}"
 ! $stand_in || say "remember: the data was the stand-in, so these figures are not CIFAR-10's"

@@ -17,11 +17,15 @@ struct workplace {
     struct device *device;
 };
 
-/* Finds and loads the data (the training part only if `training`), then opens the device.
- * Errors: STATUS_DATA, STATUS_DEVICE; nothing is left to close then. */
+/* Opens the device, finds and loads the data (the training part only if `training`).
+ * Errors: STATUS_DEVICE, STATUS_DATA; nothing is left to close then. */
 bool workplace_open(struct workplace *workplace, const struct settings *settings, bool training,
                     struct error *error);
 void workplace_close(struct workplace *workplace);
+
+/* Whether an output file is none of the data set's; the error (STATUS_USAGE) names the option. */
+bool workplace_spares(const struct workplace *workplace, const char *option, const char *path,
+                      struct error *error);
 
 /* What the data is, for people: "CIFAR-10", or that it is none. */
 const char *workplace_data_kind(const struct workplace *workplace);

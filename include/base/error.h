@@ -21,7 +21,7 @@ enum status {
 
 struct error {
     enum status status;
-    char text[2048]; /* a paragraph without a final newline; cut where it would be longer */
+    char text[6144]; /* a paragraph without a final newline; the longest path has room in it */
 };
 
 /* Fills `error` and answers false, so that a function can end in `return error_set(...)`. */

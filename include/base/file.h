@@ -24,6 +24,9 @@ bool file_read(const struct file *file, uint8_t *bytes, struct error *error);
 
 void file_close(struct file *file);
 
+/* Whether two paths name the same file, which need not exist yet. */
+bool file_same(const char *a, const char *b);
+
 /* Makes `path` hold these bytes, or leaves it as it was: writes `path`.PID.tmp beside it, syncs it,
  * renames it over `path` and syncs the folder. A link is followed to the file that it names;
  * a file that was there keeps its permissions.

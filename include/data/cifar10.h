@@ -36,7 +36,7 @@ extern const struct cifar10_names cifar10_official_names;
 /* The name of batch file `index` of a part: data_batch_1.bin .. data_batch_5.bin, test_batch.bin */
 const char *cifar10_file(enum cifar10_part part, int index);
 
-/* The folder that holds the batches: `dir` itself, or `dir`/cifar-10-batches-bin, as torchvision
+/* The folder that holds the batches: `dir` itself, else `dir`/cifar-10-batches-bin, as torchvision
  * lays it out. Writes it to `folder` (at least 4,096 bytes). Errors (STATUS_DATA): neither holds
  * batches, with a word on what is there instead (nothing, the Python or MATLAB version, CIFAR-100,
  * the packed archive) and on how to get the right files. */
@@ -52,8 +52,9 @@ void cifar10_limit(struct cifar10 *images, int64_t count);
 
 void cifar10_free(struct cifar10 *images);
 
-/* Reads the class names from batches.meta.txt in the folder: ten lines. Without that file they are
- * the official ones. Errors (STATUS_DATA): a file that does not hold ten names. */
+/* Reads the class names from batches.meta.txt in the folder: ten lines of printable ASCII. Without
+ * that file they are the official ones. Errors (STATUS_DATA): a file that does not hold ten names.
+ */
 bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct error *error);
 
 /* Writes records as the batch files of a part (training images spread evenly over the five files,

@@ -8,18 +8,23 @@
  *    code that would touch them does not compile, and a tensor may look in memory as its backend
  *    likes. All of it is freed by close(), and nothing is allocated after the first step.
  *  - Ops are queued in order and have no result that the host sees. A device may run them later;
- *    reading a result waits for the ops before it, and is where a failure of the device shows.
+ *    reading a result waits for the ops before it, and is where a failure of the device shows: one
+ *    that has run out of memory, say, takes all further calls and tells of it then.
  *  - A step is a `struct program`: a fixed sequence of ops that repeat() runs many times. A backend
  *    may call its body each time, or once to record it and replay the recording.
  *  - So a step is the same each time, the device itself keeps what changes from step to step: the
  *    position in the data set (struct loader), the losses so far, Adam's step number.
  *  - Ops are as large as pays: batch normalisation includes its ReLU and max-pool, the loss its
- *    gradient, and Adam passes over all parameters at once.
+ *    gradient, and Adam passes over all parameters at once. A backend may join more of them: of a
+ *    program's step only the blocks, the logits, the losses and the predictions must exist
+ *    afterwards, its other tensors need not. An op outside of repeat() writes all its outputs.
  *
  * Words: `n` is the number of images in a batch; c, h, w are channels, height and width. Names are
  * as in PyTorch: y = op(x), dy is the gradient of the loss with respect to y. Outputs come before
  * inputs, sizes last. Every output is overwritten, never added to, and shares no memory
- * with an input. A slice may begin at any float of its block. */
+ * with an input. A slice may begin at any float of its block.
+ * Descriptions (struct conv2d, ...) and host memory are read during the call, unless it says that
+ * it borrows them; each call of a program's body passes the same ones. */
 #pragma once
 
 #include "base/error.h"
@@ -91,14 +96,18 @@ struct device {
     const struct device_ops *ops;
 };
 
+/* How a device is to be opened. */
+struct device_options {
+    int threads; /* CPU threads that it may use, at least 1 */
+};
+
 struct device_ops {
     const char *name; /* as --device takes it */
 
     /* ---- the device ---- */
 
-    /* Opens it; `threads` is how many CPU threads it may use, at least 1. Errors
-     * (STATUS_DEVICE): it is not there or cannot be used, with the reason and what to do. */
-    bool (*open)(struct device **device, int threads, struct error *error);
+    /* Errors (STATUS_DEVICE): it is not there or cannot be used, with the reason and what to do. */
+    bool (*open)(struct device **device, const struct device_options *options, struct error *error);
     void (*close)(struct device *device);
 
     /* Describes it in one line for people: what computes, in which version, with how many threads.
@@ -183,10 +192,14 @@ struct device_ops {
     void (*adam_seek)(struct device *device, int64_t step);
 };
 
-/* A backend by its name, or the best one for "auto". Errors (STATUS_DEVICE): the name is unknown,
- * or the program was built without that backend. */
-const struct device_ops *device_find(const char *name, struct error *error);
+/* Opens a device by the name of its backend; "auto" takes the best one that can be opened. Errors
+ * (STATUS_DEVICE): as device_find() and the backend's open(). */
+bool device_open(struct device **device, const char *name, const struct device_options *options,
+                 struct error *error);
 
-/* The names of all backends, best first, such as "cuda (not built in), openblas": one line for
- * people. */
-void device_list(char *text, size_t size);
+/* The name of backend number i, best first, built in or not; NULL behind the last one. */
+const char *device_name(int i);
+
+/* The ops of a backend by its name; two names may share them. NULL with an error (STATUS_DEVICE):
+ * the name is unknown, or the program was built without that backend. */
+const struct device_ops *device_find(const char *name, struct error *error);

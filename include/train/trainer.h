@@ -55,6 +55,7 @@ struct trainer {
     struct evaluator evaluator;
     uint32_t *order;
     float *losses;
+    int64_t run;    /* steps that are queued at once */
     int best_epoch; /* 0: none yet */
     double best_accuracy;
 };
@@ -71,6 +72,6 @@ void trainer_free(struct trainer *trainer);
 /* Trains all epochs: each draws its order as torch.randperm would next from the same generator,
  * takes a step of Adam for every batch, the smaller last one too, then judges the network on the
  * test set and saves it if it is the best so far. Errors: STATUS_DIVERGED with the step when a loss
- * is no longer finite (the last good checkpoint stays), a checkpoint that could not be written, a
- * device that failed, or what an observer reports. */
+ * or what would be saved is no longer finite (the last good checkpoint stays), a checkpoint that
+ * could not be written, a device that failed, or what an observer reports. */
 bool train(struct trainer *trainer, const struct train_observer *observer, struct error *error);

@@ -3,7 +3,6 @@
 #include "app/workplace.h"
 
 #include <langinfo.h>
-#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,7 +54,6 @@ static void print_per_cent(double value) {
 }
 
 static void print_bar(double per_cent_value) {
-    setlocale(LC_CTYPE, "");
     const char *full = strcmp(nl_langinfo(CODESET), "UTF-8") == 0 ? "█" : "#";
     const int filled = isnan(per_cent_value) ? 0 : (int)lround(per_cent_value * BAR / 100);
     printf("  ");

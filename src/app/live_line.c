@@ -3,9 +3,10 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { BAR = 24 }; /* characters */
+enum { BAR = 20 }; /* characters */
 
 void live_line_init(struct live_line *line, bool wanted) {
     *line = (struct live_line){.wanted = wanted && isatty(STDOUT_FILENO)};
@@ -19,12 +20,18 @@ void live_line_draw(struct live_line *line, int epoch, int epochs, int64_t done,
     line->drawn = time;
     line->shown = true;
     const int filled = (int)(done * BAR / total);
-    const int left = (int)((double)(total - done) / images_per_second + 0.5);
-    printf("\rEpoch %d/%d [", epoch, epochs);
+    const int64_t left = (int64_t)((double)(total - done) / images_per_second + 0.5);
+    char bar[BAR + 1], text[128];
     for (int i = 0; i < BAR; i++)
-        putchar(i < filled ? '#' : '.');
-    printf("] %3d %%  loss %.3f  %.0f images/s  %d:%02d left\033[K", (int)(done * 100 / total),
-           loss, images_per_second, left / 60, left % 60);
+        bar[i] = i < filled ? '#' : '.';
+    bar[BAR] = '\0';
+    snprintf(text, sizeof text, "Epoch %d/%d [%s] %3d %%  loss %.3f  %.0f images/s  %lld:%02d left",
+             epoch, epochs, bar, (int)(done * 100 / total), loss, images_per_second,
+             (long long)(left / 60), (int)(left % 60));
+    /* a line that is longer than the terminal is wide could not be drawn over */
+    struct winsize size = {0};
+    const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    printf("\r%.*s\033[K", known ? size.ws_col - 1 : 79, text);
     fflush(stdout);
 }
 

@@ -4,22 +4,27 @@
 #include "device/device.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
+#include <locale.h>
 #include <png.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static void print_version(void) {
-    char text[256];
-    struct error error;
     printf("cifar %s\n", CIFAR_VERSION);
-    const struct device_ops *device = device_find("auto", &error);
-    device->describe(NULL, text, sizeof text);
-    printf("%s: %s\n", device->name, text);
-    device_list(text, sizeof text);
-    printf("devices: %s\n", text);
+    for (int i = 0; device_name(i) != NULL; i++) {
+        char text[256] = "not built in";
+        struct error error;
+        const struct device_ops *device = device_find(device_name(i), &error);
+        if (device != NULL)
+            device->describe(NULL, text, sizeof text);
+        printf("device %s: %s\n", device_name(i), text);
+    }
     printf("libpng %s, jansson %s\n", png_get_libpng_ver(NULL), jansson_version_str());
 }
 
@@ -28,10 +33,25 @@ static void print_version(void) {
  * took 1.5 times as long. OpenMP reads its settings before main() begins, so the program sets a
  * short spin and starts itself again, once, unless the user has set something. */
 static void start_with_patient_threads(char **argv) {
+    char self[PATH_MAX] = "";
     if (getenv("GOMP_SPINCOUNT") != NULL || getenv("OMP_WAIT_POLICY") != NULL)
+        return;
+    /* started as an argument of the dynamic loader, this process is the loader */
+    if (readlink("/proc/self/exe", self, sizeof self - 1) < 0 || strstr(self, "/ld-") != NULL)
         return;
     setenv("GOMP_SPINCOUNT", "1000", 1);
     execv("/proc/self/exe", argv); /* where this fails, all goes on, only less patiently */
+}
+
+/* A file that is opened takes the lowest free number: with standard output closed, a log would be
+ * it, and text for the user would land there. Opened for reading, so that writing still fails. */
+static void occupy_standard_files(void) {
+    int opened;
+    do
+        opened = open("/dev/null", O_RDONLY);
+    while (opened >= 0 && opened <= STDERR_FILENO);
+    if (opened >= 0)
+        close(opened);
 }
 
 static bool run(const struct settings *settings, char **argv, struct error *error) {
@@ -45,6 +65,7 @@ static bool run(const struct settings *settings, char **argv, struct error *erro
     }
     if (settings->command != COMMAND_SYNTH)
         start_with_patient_threads(argv);
+    prctl(PR_SET_NAME, settings->program); /* for ps and top, which would show "exe" */
     switch (settings->command) {
     case COMMAND_TRAIN:
         return command_train(settings, error);
@@ -61,6 +82,8 @@ static bool run(const struct settings *settings, char **argv, struct error *erro
 int main(int argc, char **argv) {
     struct settings settings;
     struct error error;
+    occupy_standard_files();
+    setlocale(LC_CTYPE, "");          /* whether bars can be drawn in UTF-8 */
     setvbuf(stdout, NULL, _IOLBF, 0); /* whoever reads a pipe sees each line at once */
     bool good = settings_parse(&settings, argc, argv, &error) && run(&settings, argv, &error);
     if (good && (fflush(stdout) != 0 || ferror(stdout)))

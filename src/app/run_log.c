@@ -20,6 +20,7 @@ bool run_log_open(struct run_log *log, const char *path, struct error *error) {
 
 bool run_log_write(struct run_log *log, json_t *record, struct error *error) {
     bool good = true;
+    require(record != NULL);
     if (log->file != NULL)
         good = json_dumpf(record, log->file, JSON_COMPACT | JSON_DIGITS) == 0 &&
                fputc('\n', log->file) != EOF && fflush(log->file) == 0;

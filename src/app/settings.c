@@ -38,11 +38,11 @@ static const struct option_row {
     int commands;
     const char *name, *metavar;
     enum type type;
-    size_t at; /* of the value in struct settings */
-    double least, most;
+    size_t at;          /* of the value in struct settings */
+    double least, most; /* of a number; of TEXT, `least` is its least length */
     const char *initial, *shown, *help;
 } OPTIONS[] = {
-    {RUN, "data", "DIR", TEXT, AT(data), 0, 0, NULL, "$CIFAR10_DIR, else data",
+    {RUN, "data", "DIR", TEXT, AT(data), 1, 0, NULL, "$CIFAR10_DIR, else data",
      "folder of the batches, or the one that holds cifar-10-batches-bin"},
     {TRAIN, "epochs", "N", WHOLE, AT(epochs), 1, 1e6, "5", NULL, "passes over the training images"},
     {TRAIN, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL, "images in a training step"},
@@ -54,13 +54,13 @@ static const struct option_row {
     {TRAIN, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL,
      "draws weights and order as torch.manual_seed(S) does"},
     {SYNTH, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL, "draws other images"},
-    {RUN, "device", "NAME", TEXT, AT(device), 0, 0, "auto", NULL,
+    {RUN, "device", "NAME", TEXT, AT(device), 1, 0, "auto", NULL,
      "what computes: auto, cpu, openblas, cuda or cudnn"},
     {RUN, "threads", "N", WHOLE, AT(threads), 1, 1024, "0", "all cores",
      "CPU threads; results do not depend on them"},
-    {RUN, "model", "FILE", TEXT, AT(model), 0, 0, "best.ckpt", NULL,
+    {RUN, "model", "FILE", TEXT, AT(model), 1, 0, "best.ckpt", NULL,
      "the checkpoint (safetensors, PyTorch's state_dict)"},
-    {TRAIN, "log", "FILE", TEXT, AT(log), 0, 0, NULL, "none",
+    {TRAIN, "log", "FILE", TEXT, AT(log), 1, 0, NULL, "none",
      "writes a record of the run, a JSON object a line"},
     {TRAIN, "log-every", "N", WHOLE, AT(log_every), 1, 1e9, "1000", NULL,
      "steps between two reports of the loss"},
@@ -102,6 +102,8 @@ static bool parse_value(struct settings *settings, const struct option_row *row,
         *(bool *)(void *)place = true;
         return true;
     case TEXT:
+        if ((double)strlen(text) < row->least)
+            return error_set(error, STATUS_USAGE, "--%s '': a name is expected", row->name);
         *(const char **)(void *)place = text;
         return true;
     case WHOLE: {
@@ -156,8 +158,8 @@ static const struct command_row *row_of(enum command command) {
 static bool find_which(struct settings *settings, int *argc, char ***argv, struct error *error) {
     static char program[64];
     const char *slash = strrchr((*argv)[0], '/'), *name = slash ? slash + 1 : (*argv)[0];
-    const char *dash = strrchr(name, '-');
-    const struct command_row *row = dash ? find_command(dash + 1) : NULL;
+    const bool prefixed = strncmp(name, "cifar-", strlen("cifar-")) == 0;
+    const struct command_row *row = prefixed ? find_command(name + strlen("cifar-")) : NULL;
     settings->program = "cifar";
     if (row == NULL && *argc > 1) {
         const char *word = (*argv)[1];
@@ -182,6 +184,30 @@ static bool find_which(struct settings *settings, int *argc, char ***argv, struc
     return true;
 }
 
+/* What was wrong with the word that getopt_long() has just refused. */
+static bool wrong_option(int answer, const char *word, struct error *error) {
+    const bool is_long = strncmp(word, "--", 2) == 0;
+    if (answer == ':')
+        return error_set(error, STATUS_USAGE, "%s: a value is expected behind it", word);
+    if (is_long && optopt != 0)
+        return error_set(error, STATUS_USAGE, "%s: this option takes no value", word);
+    if (is_long)
+        return error_set(error, STATUS_USAGE, "%s: there is no such option", word);
+    return error_set(error, STATUS_USAGE, "-%c: there is no such option", optopt);
+}
+
+/* getopt_long() takes abbreviations. Here they are wrong: an option that is added later would
+ * change what they mean, and scripts that pass options on could not tell them. `optarg` lies in the
+ * word itself (--epochs=5) or is the next one. */
+static bool is_whole(const char *name, char *const *argv) {
+    const char *word = argv[optind - 1];
+    if (optarg == word)
+        word = argv[optind - 2];
+    const size_t length = strlen(name);
+    return strncmp(word + 2, name, length) == 0 &&
+           (word[2 + length] == '\0' || word[2 + length] == '=');
+}
+
 static bool parse_options(struct settings *settings, int argc, char **argv, struct error *error) {
     struct option known[OPTION_COUNT + 1] = {{0}};
     const struct option_row *rows[OPTION_COUNT];
@@ -193,15 +219,13 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
         }
     opterr = 0;
     while ((answer = getopt_long(argc, argv, ":h", known, &chosen)) != -1) {
-        const char *word = argv[optind - 1];
         if (answer == 'h')
             return settings->help = true;
-        if (answer == ':')
-            return error_set(error, STATUS_USAGE, "%s: a value is expected behind it", word);
-        if (answer == '?' && optopt == 1)
-            return error_set(error, STATUS_USAGE, "%s: this option takes no value", word);
-        if (answer == '?')
-            return error_set(error, STATUS_USAGE, "%s: there is no such option", word);
+        if (answer != 1)
+            return wrong_option(answer, argv[optind - 1], error);
+        if (!is_whole(rows[chosen]->name, argv))
+            return error_set(error, STATUS_USAGE, "%s: there is no such option; --%s, in full?",
+                             argv[optind - 1 - (optarg == argv[optind - 1])], rows[chosen]->name);
         if (!parse_value(settings, rows[chosen], optarg, error))
             return false;
         if (settings->help || settings->version)
@@ -229,6 +253,21 @@ bool settings_parse(struct settings *settings, int argc, char **argv, struct err
 
 /* ---- help ---- */
 
+/* Prints text that begins at column 22, broken between words before column 80. */
+static void print_wrapped(const char *text) {
+    enum { LEFT = 22, RIGHT = 80 };
+    for (int column = LEFT; *text != '\0'; text += strspn(text, " ")) {
+        const int length = (int)strcspn(text, " ");
+        const bool breaks = column + 1 + length > RIGHT;
+        if (column > LEFT)
+            printf("%s%*s", breaks ? "\n" : " ", breaks ? LEFT : 0, "");
+        printf("%.*s", length, text);
+        column = (breaks ? LEFT : column + 1) + length;
+        text += length;
+    }
+    printf("\n");
+}
+
 void settings_help(const struct settings *settings) {
     if (settings->command == 0) {
         printf("Usage: cifar COMMAND [options], or cifar-COMMAND [options]\n\n");
@@ -246,11 +285,12 @@ void settings_help(const struct settings *settings) {
         char left[40];
         snprintf(left, sizeof left, "--%s%s%s", row->name, row->metavar ? " " : "",
                  row->metavar ? row->metavar : "");
-        printf("  %-18s  %s", left, row->help);
-        if (row->shown != NULL || row->initial != NULL)
-            printf(" (default: %s)", row->shown ? row->shown : row->initial);
-        printf("\n");
+        printf("  %-18s  ", left);
+        char right[256];
+        const char *initial = row->shown ? row->shown : row->initial;
+        snprintf(right, sizeof right, initial ? "%s (default: %s)" : "%s", row->help, initial);
+        print_wrapped(right);
     }
-    printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 data, 4 checkpoint, 5 device, 6 the "
-           "loss\nis no longer finite.\n");
+    printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 data, 4 checkpoint, 5 device,\n"
+           "6 the loss is no longer finite.\n");
 }

@@ -100,10 +100,17 @@ bool command_test(const struct settings *given, struct error *error) {
     struct judgement j;
     if (s.grid[0] == '\0')
         s.grid = NULL;
-    if (s.grid != NULL && !file_check_replaceable(s.grid, error))
-        return false;
+    if (s.grid != NULL && file_same(s.grid, s.model))
+        return error_set(error, STATUS_USAGE, "--grid and --model are the same file, %s; name two",
+                         s.model);
     if (!workplace_open(&w, &s, false, error))
         return false;
+    /* a picture that cannot be written is found out before the test, not after */
+    if (s.grid != NULL &&
+        (!workplace_spares(&w, "grid", s.grid, error) || !file_check_replaceable(s.grid, error))) {
+        workplace_close(&w);
+        return false;
+    }
     bool good = judge(&j, &w, &s, error);
     if (good) {
         good = report(&j, &w, &s, error);

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "train/trainer.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* Who listens to a run, and what for. */
@@ -55,7 +56,7 @@ static bool on_epoch(void *context, const struct train_epoch *e, struct error *e
 }
 
 static void print_settings(const struct settings *s, const struct workplace *w, const char *device,
-                           int64_t steps) {
+                           const struct trainer *trainer) {
     const double images = (double)(w->train.count + w->test.count) * CIFAR10_RECORD / 1e6;
     const double memory = (double)w->device->ops->memory(w->device) / 1e6;
     printf("cifar-train %s\n", CIFAR_VERSION);
@@ -63,27 +64,29 @@ static void print_settings(const struct settings *s, const struct workplace *w, 
     printf("  data      %s: %lld training and %lld test images (%s)\n", w->folder,
            (long long)w->train.count, (long long)w->test.count, workplace_data_kind(w));
     printf("  network   %d layers, %zu parameters\n", NETWORK_LAYERS, network_plan()->parameters);
-    printf("  training  %lld epochs of %lld steps, batch %lld, Adam lr %g, weight decay %g, seed "
-           "%lld\n",
-           (long long)s->epochs, (long long)steps, (long long)s->batch, s->lr, s->weight_decay,
-           (long long)s->seed);
-    printf("  memory    %.1f MB images, %.1f MB device\n", images, memory);
+    printf("  training  epochs %lld, steps in each %lld, batch %d, Adam lr %g, weight decay %g, "
+           "seed %lld\n",
+           (long long)s->epochs, (long long)trainer->pass.steps, trainer->pass.whole.n, s->lr,
+           s->weight_decay, (long long)s->seed);
+    printf("  memory    %.1f MB images, %.1f MB network\n", images, memory);
     printf("  model     %s\n", s->model);
     if (s->log != NULL)
         printf("  log       %s, every %lld steps\n", s->log, (long long)s->log_every);
 }
 
-static json_t *start_record(const struct settings *s, const struct workplace *w,
-                            const char *device) {
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:o, s:I}",
-        "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
-        "device_description", device, "data", json_text(w->folder), "synthetic", w->synthetic,
-        "train_images", (json_int_t)w->train.count, "test_images", (json_int_t)w->test.count,
-        "epochs", (json_int_t)s->epochs, "batch", (json_int_t)s->batch, "lr", s->lr, "weight_decay",
-        s->weight_decay, "seed", (json_int_t)s->seed, "threads", (json_int_t)w->threads,
-        "log_every", (json_int_t)s->log_every, "model", json_text(s->model), "parameters",
-        (json_int_t)network_plan()->parameters);
+static json_t *start_record(const struct settings *s, const struct workplace *w, const char *device,
+                            const struct trainer *trainer) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, "
+                     "s:o, s:o, s:I}",
+                     "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
+                     "device_description", device, "data", json_text(w->folder), "synthetic",
+                     w->synthetic, "train_images", (json_int_t)w->train.count, "test_images",
+                     (json_int_t)w->test.count, "epochs", (json_int_t)s->epochs, "batch",
+                     trainer->pass.whole.n, "lr", s->lr, "weight_decay", s->weight_decay, "seed",
+                     (json_int_t)s->seed, "threads", (json_int_t)w->threads, "log_every",
+                     (json_int_t)s->log_every, "limit",
+                     s->limit > 0 ? json_integer(s->limit) : json_null(), "model",
+                     json_text(s->model), "parameters", (json_int_t)network_plan()->parameters);
 }
 
 static bool run(struct trainer *trainer, struct listener *listener, const struct workplace *w,
@@ -92,8 +95,8 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
     char device[256];
     w->device->ops->describe(w->device, device, sizeof device);
     if (!s->quiet)
-        print_settings(s, w, device, trainer->pass.steps);
-    if (!run_log_write(listener->log, start_record(s, w, device), error))
+        print_settings(s, w, device, trainer);
+    if (!run_log_write(listener->log, start_record(s, w, device, trainer), error))
         return false;
 
     live_line_init(&listener->line, !s->quiet);
@@ -106,27 +109,37 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
         printf("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %d), in %s\n",
                seconds, trainer->best_accuracy, trainer->best_epoch, s->model);
     struct error second; /* a log that fails now must not hide why training failed */
-    return run_log_write(listener->log,
-                         json_pack("{s:s, s:b, s:i, s:o, s:o, s:o*}", "event", "end", "finished",
-                                   good, "best_epoch", trainer->best_epoch, "best_accuracy",
-                                   json_rounded(trainer->best_accuracy, 6), "seconds",
-                                   json_rounded(seconds, 3), "error",
-                                   good ? NULL : json_text(error->text)),
-                         good ? error : &second) &&
+    return run_log_write(
+               listener->log,
+               json_pack(
+                   "{s:s, s:b, s:i, s:o, s:o, s:o*}", "event", "end", "finished", good,
+                   "best_epoch", trainer->best_epoch, "best_accuracy",
+                   json_rounded(trainer->best_epoch > 0 ? trainer->best_accuracy : (double)NAN, 6),
+                   "seconds", json_rounded(seconds, 3), "error",
+                   good ? NULL : json_text(error->text)),
+               good ? error : &second) &&
            good;
+}
+
+/* What cannot be written, or would be written over, is found out now, not after an hour. */
+static bool check_outputs(const struct settings *s, const struct workplace *w,
+                          struct error *error) {
+    if (s->log != NULL && file_same(s->log, s->model))
+        return error_set(error, STATUS_USAGE, "--log and --model are the same file, %s; name two",
+                         s->model);
+    return workplace_spares(w, "model", s->model, error) &&
+           (s->log == NULL || workplace_spares(w, "log", s->log, error)) &&
+           file_check_replaceable(s->model, error);
 }
 
 bool command_train(const struct settings *s, struct error *error) {
     struct workplace w;
     struct run_log log;
-    /* what cannot be written is found out now, not after an hour */
-    if (!file_check_replaceable(s->model, error))
-        return false;
     if (!workplace_open(&w, s, true, error))
         return false;
     if (s->limit > 0)
         cifar10_limit(&w.train, s->limit);
-    if (!run_log_open(&log, s->log, error)) {
+    if (!check_outputs(s, &w, error) || !run_log_open(&log, s->log, error)) {
         workplace_close(&w);
         return false;
     }

@@ -1,9 +1,11 @@
 #include "app/workplace.h"
 
+#include "base/file.h"
 #include "data/synth.h"
 #include "net/checkpoint.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,14 +26,13 @@ bool workplace_open(struct workplace *w, const struct settings *settings, bool t
     *w = (struct workplace){0};
     w->threads = (int)(settings->threads > 0 ? settings->threads : core_count());
     const char *dir = settings->data ? settings->data : getenv("CIFAR10_DIR");
-    const struct device_ops *ops = device_find(settings->device, error);
-    if (ops == NULL)
-        return false;
-    bool good = cifar10_find(w->folder, dir ? dir : DEFAULT_DATA, error) &&
-                cifar10_load_names(&w->names, w->folder, error) &&
-                cifar10_load(&w->test, w->folder, CIFAR10_TEST, error) &&
-                (!training || cifar10_load(&w->train, w->folder, CIFAR10_TRAIN, error)) &&
-                ops->open(&w->device, w->threads, error);
+    const struct device_options options = {.threads = w->threads};
+    bool good =
+        device_open(&w->device, settings->device, &options, error) &&
+        cifar10_find(w->folder, dir != NULL && dir[0] != '\0' ? dir : DEFAULT_DATA, error) &&
+        cifar10_load_names(&w->names, w->folder, error) &&
+        cifar10_load(&w->test, w->folder, CIFAR10_TEST, error) &&
+        (!training || cifar10_load(&w->train, w->folder, CIFAR10_TRAIN, error));
     w->synthetic = good && synth_is_synthetic(&w->names);
     if (!good)
         workplace_close(w);
@@ -46,6 +47,23 @@ void workplace_close(struct workplace *w) {
     w->device = NULL;
 }
 
+bool workplace_spares(const struct workplace *w, const char *option, const char *path,
+                      struct error *error) {
+    for (int i = 0; i <= CIFAR10_TRAIN_FILES; i++) {
+        const char *name = i < CIFAR10_TRAIN_FILES ? cifar10_file(CIFAR10_TRAIN, i)
+                                                   : cifar10_file(CIFAR10_TEST, 0);
+        char batch[sizeof w->folder + 64];
+        snprintf(batch, sizeof batch, "%s/%s", w->folder, name);
+        if (file_same(batch, path))
+            return error_set(
+                error, STATUS_USAGE,
+                "--%s %s: is a batch of the data set and will not be overwritten; name "
+                "another file",
+                option, path);
+    }
+    return true;
+}
+
 const char *workplace_data_kind(const struct workplace *w) {
     return w->synthetic ? "synthetic images, drawn by cifar-synth: not CIFAR-10" : "CIFAR-10";
 }
@@ -54,6 +72,11 @@ bool judge(struct judgement *j, const struct workplace *w, const struct settings
            struct error *error) {
     struct network_state state;
     const int batch = (int)(settings->batch < w->test.count ? settings->batch : w->test.count);
+    if (access(settings->model, F_OK) != 0 && errno == ENOENT)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: there is no such checkpoint; train one with cifar-train, or name "
+                         "another with --model",
+                         settings->model);
     network_state_new(&state);
     if (!checkpoint_load(settings->model, &state, &j->about, error)) {
         network_state_free(&state);

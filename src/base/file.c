@@ -63,6 +63,32 @@ void file_close(struct file *file) {
     file->descriptor = -1;
 }
 
+/* The folder that a path's last part lies in. */
+static void folder_of(char folder[PATH_MAX], const char *path) {
+    snprintf(folder, PATH_MAX, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL)
+        snprintf(folder, PATH_MAX, ".");
+    else
+        slash[slash == folder ? 1 : 0] = '\0';
+}
+
+static bool same_inode(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool file_same(const char *a, const char *b) {
+    char folder_a[PATH_MAX], folder_b[PATH_MAX];
+    const char *name_a = strrchr(a, '/'), *name_b = strrchr(b, '/');
+    if (same_inode(a, b))
+        return true;
+    folder_of(folder_a, a);
+    folder_of(folder_b, b);
+    return same_inode(folder_a, folder_b) &&
+           strcmp(name_a ? name_a + 1 : a, name_b ? name_b + 1 : b) == 0;
+}
+
 /* The file that `path` names, links followed, and the temporary file beside it. */
 struct replacement {
     char target[PATH_MAX];
@@ -118,12 +144,7 @@ static bool write_all(int descriptor, const uint8_t *bytes, size_t size) {
  * cannot sync a folder answer EINVAL, and there is nothing more to do there. */
 static bool sync_folder_of(const char *path) {
     char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (slash == NULL)
-        snprintf(folder, sizeof folder, ".");
-    else
-        slash[slash == folder ? 1 : 0] = '\0';
+    folder_of(folder, path);
     int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0)
         return errno == EACCES; /* a folder that may be written but not read */
@@ -152,9 +173,8 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
     if (!written) {
         unlink(names.temporary);
         return error_set(error, STATUS_FAILURE,
-                         "%s: could not be written (%zu bytes): %s; what it held before is still "
-                         "there",
-                         path, size, strerror(reason));
+                         "%s: could not be written (%zu bytes): %s; nothing has been changed", path,
+                         size, strerror(reason));
     }
     if (!sync_folder_of(names.target))
         return error_set(error, STATUS_FAILURE,

@@ -70,10 +70,14 @@ static const struct {
 bool cifar10_find(char folder[4096], const char *dir, struct error *error) {
     if (dir[0] == '\0')
         return error_set(error, STATUS_DATA, "the name of the data folder is empty; name one");
-    if (snprintf(folder, 4096, "%s/%s", dir, USUAL_FOLDER) >= 4000)
+    if (snprintf(folder, 4096, "%s", dir) >= 4000)
         return error_set(error, STATUS_DATA, "%.60s...: the name is too long for a folder", dir);
-    if (!holds_batches(folder))
-        snprintf(folder, 4096, "%s", dir);
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/')
+        folder[--length] = '\0';
+    if (holds_batches(folder))
+        return true;
+    snprintf(folder + length, 4096 - length, "/%s", USUAL_FOLDER);
     if (holds_batches(folder))
         return true;
 
@@ -212,6 +216,12 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
     for (char *line; (line = strsep(&rest, "\r\n")) != NULL;) {
         if (line[0] == '\0')
             continue; /* the original ends in an empty line */
+        for (const char *at = line; *at != '\0'; at++)
+            if (*at < ' ' || *at > '~') /* nothing that a terminal would act on */
+                return error_set(error, STATUS_DATA,
+                                 "%s: byte %td is 0x%02x; names in printable ASCII are expected; "
+                                 "without this file the official names are used",
+                                 path, at - text, (unsigned char)*at);
         if (label == CIFAR10_CLASSES || strlen(line) >= CIFAR10_NAME)
             return error_set(error, STATUS_DATA,
                              "%s: byte %td: found '%.40s'; ten class names of at most %d bytes, "
@@ -220,9 +230,11 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
         snprintf(names->name[label++], CIFAR10_NAME, "%s", line);
     }
     if (label < CIFAR10_CLASSES)
-        return error_set(error, STATUS_DATA,
-                         "%s: ends at byte %zu after %d class names; ten, one a line, are expected",
-                         path, file.size, label);
+        return error_set(
+            error, STATUS_DATA,
+            "%s: ends at byte %zu after %d class names; ten, one a line, are expected; "
+            "without this file the official names are used",
+            path, file.size, label);
     return true;
 }
 

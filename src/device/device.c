@@ -5,8 +5,7 @@
 
 extern const struct device_ops openblas_ops;
 
-/* The one list of backends, best first: "auto" takes the first that is built in. A backend that
- * this program was built without has no ops. */
+/* The one list of backends, best first. One that this program was built without has no ops. */
 static const struct {
     const char *name;
     const struct device_ops *ops;
@@ -19,33 +18,35 @@ static const struct {
 };
 enum { BACKEND_COUNT = sizeof BACKENDS / sizeof *BACKENDS };
 
-const struct device_ops *device_find(const char *name, struct error *error) {
-    for (int i = 0; i < BACKEND_COUNT; i++) {
-        bool automatic = strcmp(name, "auto") == 0;
-        if (!automatic && strcmp(name, BACKENDS[i].name) != 0)
-            continue;
-        if (BACKENDS[i].ops != NULL)
-            return BACKENDS[i].ops;
-        if (!automatic) {
-            error_set(error, STATUS_DEVICE, "--device %s: this backend is not built in: %s", name,
-                      BACKENDS[i].missing);
-            return NULL;
-        }
+bool device_open(struct device **device, const char *name, const struct device_options *options,
+                 struct error *error) {
+    if (strcmp(name, "auto") != 0) {
+        const struct device_ops *ops = device_find(name, error);
+        return ops != NULL && ops->open(device, options, error);
     }
-    error_set(error, STATUS_DEVICE, "--device %s: there is no such device; choose one of auto",
-              name);
-    for (int i = 0; i < BACKEND_COUNT; i++) {
-        size_t used = strlen(error->text);
-        snprintf(error->text + used, sizeof error->text - used, ", %s", BACKENDS[i].name);
-    }
-    return NULL;
+    for (int i = 0; i < BACKEND_COUNT; i++)
+        if (BACKENDS[i].ops != NULL && BACKENDS[i].ops->open(device, options, error))
+            return true;
+    return false; /* with the error of the last one */
 }
 
-void device_list(char *text, size_t size) {
-    size_t used = 0;
-    text[0] = '\0';
-    for (int i = 0; i < BACKEND_COUNT && used < size; i++)
-        used +=
-            (size_t)snprintf(text + used, size - used, "%s%s%s", i == 0 ? "" : ", ",
-                             BACKENDS[i].name, BACKENDS[i].ops == NULL ? " (not built in)" : "");
+const char *device_name(int i) {
+    return i < BACKEND_COUNT ? BACKENDS[i].name : NULL;
+}
+
+const struct device_ops *device_find(const char *name, struct error *error) {
+    char names[256] = "auto";
+    for (int i = 0; i < BACKEND_COUNT; i++) {
+        if (strcmp(name, BACKENDS[i].name) == 0) {
+            if (BACKENDS[i].ops == NULL)
+                error_set(error, STATUS_DEVICE, "--device %s: this backend is not built in: %s",
+                          name, BACKENDS[i].missing);
+            return BACKENDS[i].ops;
+        }
+        const size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, ", %s", BACKENDS[i].name);
+    }
+    error_set(error, STATUS_DEVICE, "--device %s: there is no such device; choose one of %s", name,
+              names);
+    return NULL;
 }

@@ -7,46 +7,30 @@
 #include <stdlib.h>
 
 /* The network of the tutorial; the names are those of its Python attributes. */
+/* clang-format off: a row a line */
 const struct layer network_layers[NETWORK_LAYERS] = {
-    {.kind = CONV2D,
-     .name = "conv1",
-     .in = 3,
-     .out = 12,
-     .kernel = 5,
-     .pad = 1,
-     .stride = 1}, /* 30 x 30 */
+    /* 3 x 32 x 32 */
+    {.kind = CONV2D, .name = "conv1", .in = 3, .out = 12, .kernel = 5, .pad = 1, .stride = 1},
     {.kind = BATCHNORM2D, .name = "bn1"},
     {.kind = RELU},
-    {.kind = CONV2D,
-     .name = "conv2",
-     .in = 12,
-     .out = 12,
-     .kernel = 5,
-     .pad = 1,
-     .stride = 1}, /* 28 x 28 */
+    /* 12 x 30 x 30 */
+    {.kind = CONV2D, .name = "conv2", .in = 12, .out = 12, .kernel = 5, .pad = 1, .stride = 1},
     {.kind = BATCHNORM2D, .name = "bn2"},
     {.kind = RELU},
-    {.kind = MAXPOOL2D, .kernel = 2, .stride = 2}, /* 14 x 14 */
-    {.kind = CONV2D,
-     .name = "conv4",
-     .in = 12,
-     .out = 24,
-     .kernel = 5,
-     .pad = 1,
-     .stride = 1}, /* 12 x 12 */
+    /* 12 x 28 x 28 */
+    {.kind = MAXPOOL2D, .kernel = 2, .stride = 2},
+    /* 12 x 14 x 14 */
+    {.kind = CONV2D, .name = "conv4", .in = 12, .out = 24, .kernel = 5, .pad = 1, .stride = 1},
     {.kind = BATCHNORM2D, .name = "bn4"},
     {.kind = RELU},
-    {.kind = CONV2D,
-     .name = "conv5",
-     .in = 24,
-     .out = 24,
-     .kernel = 5,
-     .pad = 1,
-     .stride = 1}, /* 10 x 10 */
+    /* 24 x 12 x 12 */
+    {.kind = CONV2D, .name = "conv5", .in = 24, .out = 24, .kernel = 5, .pad = 1, .stride = 1},
     {.kind = BATCHNORM2D, .name = "bn5"},
     {.kind = RELU},
+    /* 24 x 10 x 10 */
     {.kind = LINEAR, .name = "fc1", .in = 24 * 10 * 10, .out = NETWORK_CLASSES},
 };
+/* clang-format on */
 
 /* ---- what derives from the table ---- */
 

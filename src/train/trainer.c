@@ -26,7 +26,7 @@ void trainer_init(struct trainer *t, struct device *device, const struct train_s
     const size_t parameters = network_plan()->parameters;
     const int batch = (int)least(settings->batch, train->count);
     const int evaluation = (int)least(EVALUATION_BATCH, test->count);
-    *t = (struct trainer){.settings = *settings, .about = *about, .device = device};
+    *t = (struct trainer){.settings = *settings, .about = *about, .device = device, .run = 1};
 
     network_state_new(&t->state);
     random_seed(&t->random, settings->seed);
@@ -53,7 +53,7 @@ void trainer_init(struct trainer *t, struct device *device, const struct train_s
 
     metadata_set(&t->about, "seed", "%llu", (unsigned long long)settings->seed);
     metadata_set(&t->about, "epochs", "%d", settings->epochs);
-    metadata_set(&t->about, "batch", "%d", settings->batch);
+    metadata_set(&t->about, "batch", "%d", batch);
     metadata_set(&t->about, "lr", "%.9g", settings->lr);
     metadata_set(&t->about, "weight_decay", "%.9g", settings->weight_decay);
     metadata_set(&t->about, "train_images", "%lld", (long long)train->count);
@@ -68,6 +68,7 @@ void trainer_free(struct trainer *t) {
     free(t->losses);
 }
 
+/* `what` is the loss of a step, say, and `value` what it has become. */
 static bool diverged(const struct trainer *t, int epoch, const char *what, double value,
                      struct error *error) {
     char kept[512] = "no checkpoint had been saved yet";
@@ -75,9 +76,9 @@ static bool diverged(const struct trainer *t, int epoch, const char *what, doubl
         snprintf(kept, sizeof kept, "%.300s still holds epoch %d with %.2f %%", t->settings.model,
                  t->best_epoch, t->best_accuracy);
     return error_set(error, STATUS_DIVERGED,
-                     "epoch %d: the loss %s is %g, no longer a finite number; training stops and "
-                     "%s; a smaller --lr (now %g) or another --seed usually helps",
-                     epoch, what, value, kept, t->settings.lr);
+                     "epoch %d: %s is %s: no longer a finite number; training stops and %s; a "
+                     "smaller --lr (now %g) or another --seed usually helps",
+                     epoch, what, isnan(value) ? "NaN" : "infinite", kept, t->settings.lr);
 }
 
 /* The training of one epoch; its mean loss goes to *mean. */
@@ -87,7 +88,6 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
     const int64_t steps = t->pass.steps, log_every = t->settings.log_every;
     double total = 0;   /* of the loss, over images */
     double running = 0; /* of the loss, over the steps since the last log */
-    int64_t run = 1;    /* steps that are queued at once */
     const double epoch_began = clock_seconds();
 
     random_permutation(&t->random, t->order, (uint32_t)t->pass.images);
@@ -95,16 +95,16 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
     for (int64_t first = 0, count; first < steps; first += count) {
         const int64_t to_log = log_every - first % log_every;
         const double began = clock_seconds();
-        count = least(least(run, to_log), steps - first);
+        count = least(least(t->run, to_log), steps - first);
         pass_run(&t->pass, first, count);
         if (!op->losses(t->device, t->loader, t->losses, first, count, error))
             return false;
         for (int64_t i = 0; i < count; i++) {
             const double loss = (double)t->losses[i];
             if (!isfinite(loss)) {
-                char where[64];
-                snprintf(where, sizeof where, "of step %lld", (long long)(first + i + 1));
-                return diverged(t, epoch, where, loss, error);
+                char what[64];
+                snprintf(what, sizeof what, "the loss of step %lld", (long long)(first + i + 1));
+                return diverged(t, epoch, what, loss, error);
             }
             total += loss * pass_batch(&t->pass, first + i);
             running += loss;
@@ -123,13 +123,25 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
             running = 0;
         }
         const double seconds = clock_seconds() - began;
-        if (seconds < RUN_SECONDS / 2 && count == run)
-            run *= 2;
-        else if (seconds > RUN_SECONDS * 2 && run > 1)
-            run /= 2;
+        if (seconds < RUN_SECONDS / 2 && count == t->run)
+            t->run *= 2;
+        else if (seconds > RUN_SECONDS * 2 && t->run > 1)
+            t->run /= 2;
     }
     t->state.batches += steps;
     *mean = total / (double)t->pass.images;
+    return true;
+}
+
+/* A loss can stay finite while a running variance overflows. No checkpoint may hold that. */
+static bool check_state(const struct trainer *t, int epoch, struct error *error) {
+    for (int i = 0; i < NETWORK_TENSORS; i++) {
+        const struct network_tensor *tensor = &network_plan()->tensors[i];
+        const float *data = network_tensor_data(&t->state, tensor);
+        for (size_t j = 0; data != NULL && j < tensor->count; j++)
+            if (!isfinite(data[j]))
+                return diverged(t, epoch, tensor->name, (double)data[j], error);
+    }
     return true;
 }
 
@@ -137,7 +149,7 @@ static bool save(struct trainer *t, const struct train_epoch *report, struct err
     metadata_set(&t->about, "epoch", "%d", report->epoch);
     metadata_set(&t->about, "test_accuracy", "%.2f", evaluation_accuracy(&report->test));
     metadata_set(&t->about, "test_loss", "%.6f", report->test.loss);
-    return network_download(t->network, &t->state, error) &&
+    return network_download(t->network, &t->state, error) && check_state(t, report->epoch, error) &&
            checkpoint_save(t->settings.model, &t->state, &t->about, error);
 }
 
@@ -153,7 +165,7 @@ bool train(struct trainer *t, const struct train_observer *observer, struct erro
         if (!evaluate(&t->evaluator, &report.test, error))
             return false;
         if (!isfinite(report.test.loss))
-            return diverged(t, epoch, "on the test images", report.test.loss, error);
+            return diverged(t, epoch, "the loss on the test images", report.test.loss, error);
         const double accuracy = evaluation_accuracy(&report.test);
         report.best = t->best_epoch == 0 || accuracy > t->best_accuracy;
         if (report.best) {

@@ -33,16 +33,18 @@ for command in train test classes synth; do
     check "help of $command" has by_name "^Usage: cifar-$command"
     "cifar-$command" --version >version
     check "version of $command" has version '^cifar [0-9]+\.[0-9]+\.[0-9]+$'
-    check "version of $command names OpenBLAS and its core" has version 'OpenBLAS [0-9.]+.*kernels for \w+'
-    check "version of $command names the devices" has version 'devices: .*cuda \(not built in\).*openblas'
+    check "version of $command names OpenBLAS and its core" has version '^device openblas: OpenBLAS [0-9.]+, kernels for \w+'
+    check "version of $command names the devices" has version '^device cuda: not built in'
 done
 cifar --help >help
 check 'help of all' has help 'train .*' && check 'help of all' has help 'synth '
 cifar-train --help >help
+check 'no line of help is longer than 80' lacks help '.{81}'
+tr -s ' \n' ' ' <help >words
 for default in 'epochs N.*default: 5' 'batch N.*default: 10' 'lr X.*default: 0.001' 'weight-decay X.*default: 0.0001' \
     'seed S.*default: 0' 'device NAME.*default: auto' 'model FILE.*default: best.ckpt' 'log-every N.*default: 1000' \
     'data DIR.*CIFAR10_DIR' 'threads N.*all cores' 'limit N.*default: all' 'log FILE' 'quiet'; do
-    check "help of train" has help "--$default"
+    check "help of train" has words "--$default"
 done
 
 # --- Synthetic data.
@@ -61,8 +63,8 @@ cifar-train --epochs 2 --log-every 50 --log run.jsonl >out # the data is in ./da
 check 'settings: device' has out 'device +openblas: OpenBLAS .*threads?$'
 check 'settings: data, and that it is synthetic' has out 'data +data: 1000 training and 200 test images \(synthetic.*not CIFAR-10\)'
 check 'settings: network' has out '14 layers, 50326 parameters'
-check 'settings: training' has out '2 epochs of 100 steps, batch 10, Adam lr 0.001, weight decay 0.0001, seed 0'
-check 'settings: memory' has out 'memory +[0-9.]+ MB images, [0-9.]+ MB device'
+check 'settings: training' has out 'epochs 2, steps in each 100, batch 10, Adam lr 0.001, weight decay 0.0001, seed 0'
+check 'settings: memory' has out 'memory +[0-9.]+ MB images, [0-9.]+ MB network'
 check 'running loss, as the tutorial prints it' has out '^\[1,    50\] loss: [0-9]\.[0-9]{3}$'
 check 'running loss of epoch 2' has out '^\[2,   100\] loss: '
 check 'epoch' has out '^Epoch 1: test accuracy [0-9]+\.[0-9]{2} %, test loss .*s, [0-9]+ images/s; best so far, saved to best.ckpt$'
@@ -72,7 +74,7 @@ check 'log' json run.jsonl "$py r = jl()
 assert [x['event'] for x in r] == ['start', 'step', 'step', 'epoch', 'step', 'step', 'epoch', 'end'], r
 s = r[0]
 assert (s['epochs'], s['batch'], s['lr'], s['weight_decay'], s['seed'], s['log_every']) == (2, 10, 0.001, 0.0001, 0, 50)
-assert s['synthetic'] and s['train_images'] == 1000 and s['threads'] >= 1 and s['device'] == 'openblas'
+assert s['limit'] is None and s['synthetic'] and s['train_images'] == 1000 and s['threads'] >= 1 and s['device'] == 'openblas'
 assert (r[2]['epoch'], r[2]['step']) == (1, 100)
 e = r[3]
 assert set(e) == {'event', 'epoch', 'train_loss', 'test_loss', 'test_accuracy', 'train_seconds', 'images_per_second', 'best'}
@@ -99,6 +101,13 @@ if script -qec true /dev/null 2>/dev/null; then # script(1) gives the program a 
 else
     echo 'skipped: the live line and the bars (script(1) cannot make a terminal here)'
 fi
+
+odd=$'\xff.ckpt' # a name that is no UTF-8
+cifar-train --epochs 1 --limit 20 --batch 100 --quiet --model "$odd" --log odd.jsonl
+check 'a name that is no UTF-8 in a log; the batch as it is used' json odd.jsonl "$py s = jl()[0]
+assert s['model'] == '?.ckpt' and s['limit'] == 20 and s['batch'] == 20"
+cifar-test --model "$odd" --grid '' --json >odd.json
+check 'a name that is no UTF-8 in JSON' json odd.json "$py assert j()['model'] == '?.ckpt'"
 
 # --- Testing.
 
@@ -129,7 +138,9 @@ assert t['correct'] == u['correct'] and abs(t['loss'] - u['loss']) < 1e-6 and 'g
 cifar-test --batch 100000 --grid big.png >out
 check 'a batch larger than the data set' has out 'first 200 images'
 check 'a batch of one' cifar-test --batch 1 --grid ''
-CIFAR10_DIR=$PWD/data cifar-test --grid '' >out
+CIFAR10_DIR='' cifar-test --grid '' >out
+check 'an empty CIFAR10_DIR is none' has out 'data +data: 200'
+CIFAR10_DIR=$PWD/data/ cifar-test --grid '' >out
 check 'CIFAR10_DIR' has out "data +$PWD/data: 200"
 mkdir -p root && ln -s ../data root/cifar-10-batches-bin
 check 'the parent folder, as torchvision takes it' cifar-test --data root --grid ''

@@ -54,6 +54,14 @@ fails 2 '--log-every 0: ' cifar-train --log-every 0
 fails 2 '--train 4: a whole number from 5' cifar-synth made --train 4
 fails 2 '--test 0: ' cifar-synth made --test 0
 fails 2 '--epochz: there is no such option' cifar-train --epochz 5
+fails 2 '--epoch: there is no such option; --epochs, in full' cifar-train --epoch 5
+fails 2 '--l: there is no such option' cifar-train --l 5
+fails 2 '--lo=5: there is no such option' cifar-train --lo=5
+fails 2 '--qui: there is no such option' cifar-train --qui
+fails 2 '-x: there is no such option' cifar-train -xh
+for option in data device model log; do
+    fails 2 "--$option '': a name is expected" cifar-train "--$option" ''
+done
 fails 2 '--grid: there is no such option' cifar-train --grid x
 fails 2 '--epochs: there is no such option' cifar-test --epochs 5
 fails 2 '-q: there is no such option' cifar-train -q
@@ -76,7 +84,6 @@ fails 3 'data: the data folder cannot be found' cifar-train # the default is not
 mkdir empty
 fails 3 'empty: holds no CIFAR-10 batches' cifar-train --data empty
 fails 3 'best.ckpt: is not a folder' cifar-train --data best.ckpt
-fails 3 'the name of the data folder is empty' cifar-train --data ''
 copy bad && rm bad/data_batch_3.bin
 fails 3 'bad/data_batch_3.bin: this batch is missing' cifar-train --data bad
 copy bad && rm bad/test_batch.bin
@@ -91,6 +98,8 @@ copy bad && rm bad/data_batch_1.bin && mkdir bad/data_batch_1.bin
 fails 3 'data_batch_1.bin: is a folder; a regular file' cifar-train --data bad
 copy bad && rm bad/data_batch_1.bin && mkfifo bad/data_batch_1.bin
 fails 3 'data_batch_1.bin: is a pipe' cifar-train --data bad
+copy bad && printf 'a\033[31m\n' >bad/batches.meta.txt
+fails 3 'batches.meta.txt: byte 1 is 0x1b' cifar-test --data bad
 copy bad && echo one >bad/batches.meta.txt
 fails 3 'batches.meta.txt: ends at byte 4 after 1 class names; ten' cifar-train --data bad
 if ((EUID != 0)); then
@@ -109,7 +118,7 @@ fails 3 'packed: holds the binary version, but still packed' cifar-train --data 
 # --- Checkpoints: 4.
 
 for command in test classes; do
-    fails 4 'nowhere.ckpt: cannot be opened: No such file' "cifar-$command" --data good --model nowhere.ckpt
+    fails 4 'nowhere.ckpt: there is no such checkpoint; train one with cifar-train' "cifar-$command" --data good --model nowhere.ckpt
 done
 fails 4 'good: is a folder; a regular file' cifar-test --data good --model good
 head -c 1000 best.ckpt >bad.ckpt
@@ -133,9 +142,19 @@ fails 5 '--device gpu: there is no such device; choose one of auto, .*openblas' 
 
 # --- A loss that is no longer finite: 6.
 
-fails 6 'epoch 1: the loss of step [0-9]+ is .*no longer a finite number.*smaller --lr' cifar-train --data good --epochs 3 --lr 1e30 --model diverged.ckpt --log diverged.jsonl
+fails 6 'epoch 1: the loss of step [0-9]+ is (NaN|infinite): no longer a finite number.*smaller --lr' cifar-train --data good --epochs 3 --lr 1e30 --model diverged.ckpt --log diverged.jsonl
 must 'a diverged run saves no checkpoint' test ! -e diverged.ckpt
 must 'the log tells how a diverged run ended' grep -q '"event":"end","finished":false' diverged.jsonl
+
+# --- Outputs that would destroy something: 2.
+
+fails 2 '--log and --model are the same file, best.ckpt' cifar-train --data good --log ./best.ckpt
+fails 2 '--log and --model are the same file, new.ckpt' cifar-train --data good --log ./new.ckpt --model new.ckpt
+fails 2 '--grid and --model are the same file' cifar-test --data good --grid ./best.ckpt
+fails 2 '--model good/data_batch_2.bin: is a batch of the data set' cifar-train --data good --model good/data_batch_2.bin
+fails 2 '--log ./good/test_batch.bin: is a batch of the data set' cifar-train --data good --log ./good/test_batch.bin
+fails 2 '--grid good/test_batch.bin: is a batch of the data set' cifar-test --data good --grid good/test_batch.bin
+must 'nothing is destroyed' cifar-test --data good --grid ''
 
 # --- Output that cannot be written: 1, and before any training.
 
@@ -149,7 +168,6 @@ for command in 'cifar-train --data good' 'cifar-test --data good'; do
     fails 1 '/proc/x: cannot be written' $command $option /proc/x
     }
 done
-fails 1 'an empty name was given' cifar-train --data good --model ''
 fails 1 'nowhere/log: the log cannot be opened for writing: No such file' cifar-train --data good --log nowhere/log
 fails 1 '/dev/full: the log cannot be written: No space left' cifar-train --data good --log /dev/full
 must 'devices stay devices' test -c /dev/full -a -c /dev/null
@@ -159,13 +177,16 @@ for command in 'cifar-train --epochs 1' 'cifar-test --json' cifar-classes 'cifar
     fails 1 'standard output cannot be written: No space left' to_full_disk $command --data good
 done
 fails 1 'standard output cannot be written: No space left' to_full_disk cifar --help
+to_nowhere() { "$@" >&-; }
+fails 1 'standard output cannot be written: Bad file' to_nowhere cifar-train --data good --epochs 1 --log closed.jsonl
+must 'nothing but records is in the log' test "$(head -c 16 closed.jsonl)" = '{"event":"start"'
 full_file_system() ( # no file may grow beyond 64 KiB: what a full disk does in the middle of a write
     trap '' XFSZ
     ulimit -f 64
     "$@"
 )
 before=$(md5sum <best.ckpt)
-fails 1 'best.ckpt: could not be written .*what it held before is still there' full_file_system cifar-train --data good --epochs 1
+fails 1 'best.ckpt: could not be written .*nothing has been changed' full_file_system cifar-train --data good --epochs 1
 must 'a failed write leaves the checkpoint as it was' test "$(md5sum <best.ckpt)" = "$before"
 must 'no temporary files are left' test -z "$(find . -name '*.tmp')"
 fails 1 'nowhere/made: the folder cannot be made: No such file' cifar-synth nowhere/made

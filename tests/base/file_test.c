@@ -311,7 +311,7 @@ static void failing_write_leaves_the_old_file(void **state) {
     assert_false(old);
     assert_false(new);
     assert_says(&first, STATUS_FAILURE, "file: could not be written (10000 bytes): File too large");
-    assert_says(&first, STATUS_FAILURE, "what it held before is still there");
+    assert_says(&first, STATUS_FAILURE, "nothing has been changed");
     assert_holds("file", "old");
     assert_absent("new");
     assert_matches("*.tmp", 0);
@@ -375,6 +375,30 @@ static void permissions_stay(void **state) {
     assert_int_equal(info.st_mode & 0777, 0640);
 }
 
+static void same_files_are_told(void **state) {
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } cases[] = {
+        {"file", "file", true},
+        {"file", "./file", true},
+        {"file", "other", false},
+        {"file", "folder/../file", true},
+        {"file", "link", true},
+        {"new", "./new", true}, /* neither is there yet */
+        {"new", "folder/new", false},
+        {"new", "other_new", false},
+        {"nowhere/a", "nowhere/b", false},
+    };
+    make("file", "text");
+    make("other", "text");
+    make_folder("folder");
+    assert_int_equal(symlink("file", "link"), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(file_same(cases[i].a, cases[i].b), cases[i].same);
+}
+
 static void check_touches_nothing(void **state) {
     struct error error;
     struct stat before, after;
@@ -413,6 +437,7 @@ int main(void) {
         IN_SCRATCH(a_killed_writer_leaves_the_old_file),
         IN_SCRATCH(a_link_in_place_of_the_temporary_file_is_not_followed),
         IN_SCRATCH(replaces_in_a_folder_that_may_not_be_read),
+        IN_SCRATCH(same_files_are_told),
         IN_SCRATCH(permissions_stay),
         IN_SCRATCH(check_touches_nothing),
     };

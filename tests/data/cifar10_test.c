@@ -230,12 +230,13 @@ static void finds_the_folder(void **state) {
         const char *dir, *folder;
     } cases[] = {
         {"parent", "parent/cifar-10-batches-bin"},
-        {"parent/", "parent//cifar-10-batches-bin"},
+        {"parent//", "parent/cifar-10-batches-bin"},
         {"parent/cifar-10-batches-bin", "parent/cifar-10-batches-bin"},
         {"plain", "plain"},
         {"link", "link"},
         {"only_test", "only_test"}, /* what is missing is reported where it is needed */
-        {"both", "both/cifar-10-batches-bin"},
+        {"both", "both"},
+        {"both/", "both"},
     };
     make_folder("parent");
     make_data("parent/cifar-10-batches-bin");
@@ -354,7 +355,7 @@ static void names_are_official_without_a_file(void **state) {
 
 static void names_are_loaded_as_saved(void **state) {
     struct error error;
-    struct cifar10_names names = {{"0", "a b", "\xc3\xa9", "3", "4", "5", "6", "7", "8"}}, loaded;
+    struct cifar10_names names = {{"0", "a b", "2", "3", "4", "5", "6", "7", "8"}}, loaded;
     (void)state;
     memset(names.name[9], 'n', CIFAR10_NAME - 1); /* the longest */
     make_folder("data");
@@ -422,6 +423,20 @@ static void names_with_a_zero_byte_are_refused(void **state) {
     assert_says_all(&error, (struct says){META, "byte 20 is 0", "ten class names"});
 }
 
+/* What a terminal would act on, or show as something else. */
+static void names_must_be_printable(void **state) {
+    static const char *const names[] = {"a\033[31m", "b\x7f", "c\xc3\xa9", "\t"};
+    struct error error;
+    struct cifar10_names loaded;
+    (void)state;
+    make_folder("data");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        make(META, names[i], strlen(names[i]));
+        assert_false(cifar10_load_names(&loaded, "data", &error));
+        assert_says_all(&error, (struct says){META, "is 0x", "printable ASCII"});
+    }
+}
+
 static void names_that_cannot_be_read_are_refused(void **state) {
     struct error error;
     struct cifar10_names names;
@@ -455,6 +470,7 @@ int main(void) {
         IN_SCRATCH(names_are_read_from_all_kinds_of_lines),
         IN_SCRATCH(malformed_names_are_refused),
         IN_SCRATCH(names_with_a_zero_byte_are_refused),
+        IN_SCRATCH(names_must_be_printable),
         IN_SCRATCH(names_that_cannot_be_read_are_refused),
     };
     leave_root();

@@ -155,7 +155,7 @@ static const struct device_ops *backend;              /* the one that is tested 
 struct device *opened(int threads) {
     struct device *d = NULL;
     struct error error;
-    if (!backend->open(&d, threads, &error))
+    if (!backend->open(&d, &(struct device_options){.threads = threads}, &error))
         fail_msg("%s", error.text);
     return d;
 }
@@ -188,7 +188,7 @@ const char *next_backend(void) {
                           ops->name);
             continue;
         }
-        if (ops == NULL || !ops->open(&d, 2, &error)) {
+        if (ops == NULL || !ops->open(&d, &(struct device_options){.threads = 2}, &error)) {
             print_message("skipped: %s\n", error.text);
             continue;
         }

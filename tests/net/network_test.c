@@ -83,8 +83,9 @@ struct bench {
 static void bench_open(struct bench *b, uint64_t seed) {
     struct error error;
     struct random random;
-    const struct device_ops *op = device_find("openblas", &error);
-    assert_true(op->open(&b->device, 2, &error));
+    const struct device_options options = {.threads = 2};
+    assert_true(device_open(&b->device, "openblas", &options, &error));
+    const struct device_ops *op = b->device->ops;
     synth_draw(&b->images, CIFAR10_TRAIN, IMAGES, 0);
     b->loader = op->loader_new(b->device, b->images.records, IMAGES, 3, 32, 32);
     b->network = network_new(b->device, BATCH);

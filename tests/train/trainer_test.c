@@ -70,7 +70,7 @@ static bool run(struct train_settings settings, int count, int threads, struct r
     const struct metadata about = {0};
     const struct train_observer observer = {record, on_progress, on_step, on_epoch};
     *record = (struct record){0};
-    assert_true(device_find("openblas", error)->open(&device, threads, error));
+    assert_true(device_open(&device, "openblas", &(struct device_options){threads}, error));
     synth_draw(&images, CIFAR10_TRAIN, count, 0);
     synth_draw(&test, CIFAR10_TEST, 30, 0);
     trainer_init(&trainer, device, &settings, &images, &test, &about);
@@ -113,7 +113,7 @@ static void three_steps_are_pytorchs(void **unused) {
 
     if (!safetensors_load(&golden, GOLDEN "/step.safetensors", &error))
         fail_msg("%s", error.text);
-    assert_true(device_find("openblas", &error)->open(&device, 2, &error));
+    assert_true(device_open(&device, "openblas", &(struct device_options){2}, &error));
     const struct device_ops *op = device->ops;
     synth_draw(&images, CIFAR10_TRAIN, 32, 0);
     struct network *network = network_new(device, BATCH);
@@ -287,7 +287,7 @@ static void infinite_loss_ends_the_run(void **unused) {
     settings.lr = 1e30;
     assert_false(run(settings, 60, 2, &record, NULL, &error));
     assert_int_equal(error.status, STATUS_DIVERGED);
-    assert_non_null(strstr(error.text, "of step "));
+    assert_non_null(strstr(error.text, "the loss of step "));
     assert_non_null(strstr(error.text, "no checkpoint had been saved"));
     assert_true(access(model, F_OK) != 0);
 }
@@ -303,6 +303,21 @@ static void many_steps_with_a_report_each(void **unused) {
     assert_int_equal(record.last_progress, 150);
 }
 
+/* With so large a step running variances overflow while the loss stays finite: what would be saved
+ * could not be loaded. */
+static void infinite_statistics_end_the_run(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record;
+    struct error error;
+    unlink(model);
+    settings.lr = 1e17;
+    assert_false(run(settings, 20, 2, &record, NULL, &error));
+    assert_int_equal(error.status, STATUS_DIVERGED);
+    assert_non_null(strstr(error.text, "running_var is infinite"));
+    assert_true(access(model, F_OK) != 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_steps_are_pytorchs),
@@ -314,6 +329,7 @@ int main(void) {
         cmocka_unit_test(many_steps_with_a_report_each),
         cmocka_unit_test(checkpoint_is_the_best_epochs),
         cmocka_unit_test(infinite_loss_ends_the_run),
+        cmocka_unit_test(infinite_statistics_end_the_run),
     };
     snprintf(model, sizeof model, "/tmp/trainer_test.%ld.ckpt", (long)getpid());
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,8 +50,9 @@ static bool sgemm_is_right(void) {
     return true;
 }
 
-static bool openblas_open(struct device **device, int threads, struct error *error) {
-    require(threads > 0);
+static bool openblas_open(struct device **device, const struct device_options *options,
+                          struct error *error) {
+    require(options->threads > 0);
     openblas_set_num_threads(1); /* the threads are ours */
     flush_denormals();
     if (!sgemm_is_right())
@@ -62,16 +63,17 @@ static bool openblas_open(struct device **device, int threads, struct error *err
                          openblas_get_config(), openblas_get_corename());
     struct openblas *d = memory_new(1, sizeof *d);
     d->base.ops = &openblas_ops;
-    d->threads = threads;
+    d->threads = options->threads;
     *device = &d->base;
     return true;
 }
 
 static void openblas_close(struct device *device) {
     struct openblas *d = openblas_of(device);
-    for (size_t i = 0; i < d->owned_count; i++)
-        free(d->owned[i]);
-    free(d->owned);
+    for (struct owned *next; d->owned != NULL; d->owned = next) {
+        next = d->owned->next;
+        free(d->owned);
+    }
     free(d->scratch);
     free(d);
 }
@@ -93,11 +95,11 @@ static size_t openblas_memory(const struct device *device) {
 
 /* Zeroed memory that close() frees. */
 static void *own(struct openblas *d, size_t count, size_t size) {
+    struct owned *owned = memory_new(1, sizeof *owned + count * size);
+    owned->next = d->owned;
+    d->owned = owned;
     d->bytes += count * size;
-    void **grown = realloc(d->owned, (d->owned_count + 1) * sizeof *grown);
-    require(grown != NULL);
-    d->owned = grown;
-    return d->owned[d->owned_count++] = memory_new(count, size);
+    return owned->memory;
 }
 
 float *openblas_scratch(struct openblas *device, size_t count) {

@@ -11,19 +11,22 @@
 
 /* One channel of a batch. */
 struct channel {
-    int n, h, w, pool;
+    int h, w, pool;
     size_t plane;            /* h * w */
-    float mean, scale, bias; /* z = (x - mean) * scale + bias */
+    float mean, scale, bias; /* of normalised() */
 };
 
-static struct channel channel_of(const struct batchnorm *norm, int n, int c, float mean,
-                                 float invstd) {
-    struct channel s = {.n = n, .h = norm->h, .w = norm->w, .pool = norm->pool};
+static struct channel channel_of(const struct batchnorm *norm, int c, float mean, float invstd) {
+    struct channel s = {.h = norm->h, .w = norm->w, .pool = norm->pool};
     s.plane = (size_t)norm->h * (size_t)norm->w;
     s.scale = invstd * slice_data(norm->weight)[c];
     s.mean = mean;
     s.bias = slice_data(norm->bias)[c];
     return s;
+}
+
+static inline float normalised(float x, const struct channel *s) {
+    return (x - s->mean) * s->scale + s->bias;
 }
 
 /* ReLU that lets NaN through, as PyTorch's does. */
@@ -39,7 +42,7 @@ static inline void maximums(float *y, const float *x, const struct channel *s, i
         for (int k = 0; k < pool * pool; k++) {
             const float *from = x + (row * pool + k / pool) * s->w + k % pool;
             for (int i = 0; i < columns; i++) {
-                const float z = (from[i * pool] - s->mean) * s->scale + s->bias;
+                const float z = normalised(from[i * pool], s);
                 y[i] = k == 0 || z > y[i] || isnan(z) ? z : y[i];
             }
         }
@@ -49,11 +52,11 @@ static inline void maximums(float *y, const float *x, const struct channel *s, i
 static size_t first_maximum(const float *x, const struct channel *s, int row, int column) {
     const size_t corner = (size_t)(row * s->pool) * (size_t)s->w + (size_t)(column * s->pool);
     size_t at = corner;
-    float largest = (x[corner] - s->mean) * s->scale + s->bias;
+    float largest = normalised(x[corner], s);
     for (int dy = 0; dy < s->pool; dy++)
         for (int dx = 0; dx < s->pool; dx++) {
             const size_t here = corner + (size_t)dy * (size_t)s->w + (size_t)dx;
-            const float z = (x[here] - s->mean) * s->scale + s->bias;
+            const float z = normalised(x[here], s);
             if (z > largest || isnan(z)) {
                 largest = z;
                 at = here;
@@ -102,7 +105,7 @@ void openblas_batchnorm_forward(struct device *device, struct tensor *y, const s
             running_var[c] = norm->momentum * (float)(variance * m / (m - 1)) +
                              (1 - norm->momentum) * running_var[c];
         }
-        const struct channel s = channel_of(norm, n, c, mean, invstd);
+        const struct channel s = channel_of(norm, c, mean, invstd);
         const size_t pooled = (size_t)(s.h / s.pool) * (size_t)(s.w / s.pool);
         for (int i = 0; i < n; i++) {
             const float *from = x->data + (size_t)i * x->image + (size_t)c * plane;
@@ -121,14 +124,14 @@ void openblas_batchnorm_forward(struct device *device, struct tensor *y, const s
 static void unpool(float *dz, const float *dy, const float *x, const struct channel *s) {
     if (s->pool == 1) {
         for (size_t j = 0; j < s->plane; j++)
-            dz[j] = (x[j] - s->mean) * s->scale + s->bias <= 0 ? 0 : dy[j];
+            dz[j] = normalised(x[j], s) <= 0 ? 0 : dy[j];
         return;
     }
     memset(dz, 0, s->plane * sizeof *dz);
     for (int row = 0; row < s->h / s->pool; row++)
         for (int column = 0; column < s->w / s->pool; column++, dy++) {
             const size_t at = first_maximum(x, s, row, column);
-            dz[at] = (x[at] - s->mean) * s->scale + s->bias <= 0 ? 0 : *dy;
+            dz[at] = normalised(x[at], s) <= 0 ? 0 : *dy;
         }
 }
 
@@ -140,7 +143,7 @@ void openblas_batchnorm_backward(struct device *device, struct tensor *dx, const
 #pragma omp parallel for num_threads(openblas_of(device)->threads) schedule(dynamic)
     for (int c = 0; c < norm->c; c++) {
         const float mean = saved[c], invstd = saved[norm->c + c];
-        const struct channel s = channel_of(norm, n, c, mean, invstd);
+        const struct channel s = channel_of(norm, c, mean, invstd);
         const double m = (double)n * (double)s.plane;
         const size_t pooled = (size_t)(s.h / s.pool) * (size_t)(s.w / s.pool);
         double sum = 0, dot = 0; /* of dz, and of dz * (x - mean) */

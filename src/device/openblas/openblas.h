@@ -31,13 +31,18 @@ struct loader {
     uint8_t *predicted; /* [count] */
 };
 
+/* A piece of memory that close() frees. */
+struct owned {
+    struct owned *next;
+    _Alignas(64) unsigned char memory[];
+};
+
 struct openblas {
     struct device base;
     int threads;
     int64_t adam_steps;
-    void **owned; /* everything that close() frees */
-    size_t owned_count;
-    size_t bytes;   /* that all of this takes */
+    struct owned *owned;
+    size_t bytes;   /* that it holds, with the scratch */
     float *scratch; /* working memory of one op */
     size_t scratch_size;
 };
