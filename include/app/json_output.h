@@ -6,6 +6,9 @@
 /* How numbers are written: 9 significant digits, enough for every float to be read back exactly. */
 #define JSON_DIGITS JSON_REAL_PRECISION(9)
 
+/* A number; null where it is not finite, which JSON cannot say. */
+json_t *json_number(double value);
+
 /* A number with `digits` decimals; null where it is not finite. */
 json_t *json_rounded(double value, int digits);
 

@@ -33,7 +33,7 @@ struct settings {
 
 /* Reads the command from the program's name (cifar-train) or else its first word (cifar train),
  * then the options. All values are checked. Errors: STATUS_USAGE. settings->help and ->version are
- * set without a look at the rest. Texts are borrowed from argv. */
+ * set without a look at what stands behind them. Texts are borrowed from argv. */
 bool settings_parse(struct settings *settings, int argc, char **argv, struct error *error);
 
 /* Prints the help of the command, or of the whole program if settings->command is 0. */

@@ -21,10 +21,10 @@
  *
  * Words: `n` is the number of images in a batch; c, h, w are channels, height and width. Names are
  * as in PyTorch: y = op(x), dy is the gradient of the loss with respect to y. Outputs come before
- * inputs, sizes last. Every output is overwritten, never added to, and shares no memory
- * with an input. A slice may begin at any float of its block.
- * Descriptions (struct conv2d, ...) and host memory are read during the call, unless it says that
- * it borrows them; each call of a program's body passes the same ones. */
+ * inputs, sizes last. Every output is overwritten, never added to, and shares no memory with an
+ * input. A slice may begin at any float of its block. Descriptions (struct conv2d, ...) and host
+ * memory are read during the call, unless it says that it borrows them; each call of a program's
+ * body passes the same ones. */
 #pragma once
 
 #include "base/error.h"

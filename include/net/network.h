@@ -31,7 +31,7 @@ struct network_tensor {
     char name[40]; /* conv1.weight, bn1.running_var, ... */
     enum { PARAMETER, STATISTIC, COUNTER } kind;
     int rank, shape[4];
-    size_t count;  /* floats: the product of the shape */
+    size_t count;  /* elements: the product of the shape */
     size_t offset; /* in network_state.parameters or .statistics */
 };
 
@@ -74,7 +74,8 @@ struct device *network_device(const struct network *network);
 struct block *network_parameters(const struct network *network); /* [plan.parameters] */
 struct block *network_gradients(const struct network *network);  /* [plan.parameters] */
 
-/* Copies all but the batch counter to or from the device. Errors: the device failed. */
+/* Copies all but the batch counter to the device, or from it. Errors of the latter: the device
+ * failed. */
 void network_upload(struct network *network, const struct network_state *state);
 bool network_download(const struct network *network, struct network_state *state,
                       struct error *error);

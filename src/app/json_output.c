@@ -7,9 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+json_t *json_number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 json_t *json_rounded(double value, int digits) {
     const double unit = pow(10, digits);
-    return isfinite(value) ? json_real(round(value * unit) / unit) : json_null();
+    return json_number(round(value * unit) / unit);
 }
 
 json_t *json_text(const char *text) {

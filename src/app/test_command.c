@@ -48,7 +48,7 @@ static json_t *logit_lists(const float *logits, int n) {
     for (int i = 0; i < n; i++) {
         json_t *list = json_array();
         for (int k = 0; k < CIFAR10_CLASSES; k++)
-            json_array_append_new(list, json_real((double)logits[i * CIFAR10_CLASSES + k]));
+            json_array_append_new(list, json_number((double)logits[i * CIFAR10_CLASSES + k]));
         json_array_append_new(lists, list);
     }
     return lists;
@@ -60,15 +60,15 @@ static bool print_json(struct judgement *j, const struct workplace *w, const str
     float *logits = memory_new((size_t)shown * CIFAR10_CLASSES, sizeof *logits);
     bool good = evaluator_first_logits(&j->evaluator, logits, error);
     if (good) {
-        json_t *object =
-            json_pack("{s:o, s:o, s:b, s:s, s:I, s:I, s:o, s:f, s:o*, s:o, s:o, s:o}", "model",
-                      json_text(s->model), "data", json_text(w->folder), "synthetic", w->synthetic,
-                      "device", w->device->ops->name, "images", (json_int_t)e->images, "correct",
-                      (json_int_t)e->correct, "accuracy", json_rounded(evaluation_accuracy(e), 6),
-                      "loss", e->loss, "grid", s->grid == NULL ? NULL : json_text(s->grid), "real",
-                      class_list(&w->names, w->test.records, CIFAR10_RECORD, shown), "predicted",
-                      class_list(&w->names, j->evaluator.predicted, 1, shown), "logits",
-                      logit_lists(logits, shown));
+        json_t *object = json_pack(
+            "{s:o, s:o, s:b, s:s, s:I, s:I, s:o, s:o, s:o*, s:o, s:o, s:o}", "model",
+            json_text(s->model), "data", json_text(w->folder), "synthetic", w->synthetic, "device",
+            w->device->ops->name, "images", (json_int_t)e->images, "correct",
+            (json_int_t)e->correct, "accuracy", json_rounded(evaluation_accuracy(e), 6), "loss",
+            json_number(e->loss), "grid", s->grid == NULL ? NULL : json_text(s->grid), "real",
+            class_list(&w->names, w->test.records, CIFAR10_RECORD, shown), "predicted",
+            class_list(&w->names, j->evaluator.predicted, 1, shown), "logits",
+            logit_lists(logits, shown));
         json_print(object);
     }
     free(logits);

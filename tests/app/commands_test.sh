@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 export PATH=$BIN:$PATH
-unset CIFAR10_DIR
+unset CIFAR10_DIR GOMP_SPINCOUNT OMP_WAIT_POLICY
 
 failures=0
 check() { # WHAT COMMAND...: the command must succeed
@@ -35,7 +35,15 @@ for command in train test classes synth; do
     check "version of $command" has version '^cifar [0-9]+\.[0-9]+\.[0-9]+$'
     check "version of $command names OpenBLAS and its core" has version '^device openblas: OpenBLAS [0-9.]+, kernels for \w+'
     check "version of $command names the devices" has version '^device cuda: not built in'
+    check "version of $command names the libraries" has version '^libpng [0-9.]+, jansson [0-9.]+$'
+    check "-h of $command" test "$("cifar-$command" -h)" = "$(cat by_name)"
+    check "exit statuses in the help of $command" has by_name '^Exit status: 0 done.* 5 device,$'
 done
+check '--help wins over what stands behind it' cifar-train --help --epochs 0
+check 'version without a command' test "$(cifar --version)" = "$(cat version)"
+check 'help without a command' test "$(cifar -h)" = "$(cifar --help)"
+cifar-synth --help >help
+check 'defaults of synth' test "$(grep -cE -- '--(train N .*default: 50000|test N .*default: 10000|seed S .*default: 0)\)$' help)" = 3
 cifar --help >help
 check 'help of all' has help 'train .*' && check 'help of all' has help 'synth '
 cifar-train --help >help
@@ -56,6 +64,8 @@ cifar-synth again --train 1000 --test 200 --seed 3 >/dev/null
 check 'same seed, same data' diff -r data again
 cifar-synth again --train 1000 --test 200 --seed 4 >/dev/null
 check 'other seed, other data, over the old one' test "$(cmp -s data/test_batch.bin again/test_batch.bin; echo $?)" = 1
+check 'other seed, other training data' test "$(cmp -s data/data_batch_1.bin again/data_batch_1.bin; echo $?)" = 1
+check 'synth says the seed' has out 'with seed 3, not CIFAR-10$'
 
 # --- Training.
 
@@ -64,7 +74,9 @@ check 'settings: device' has out 'device +openblas: OpenBLAS .*threads?$'
 check 'settings: data, and that it is synthetic' has out 'data +data: 1000 training and 200 test images \(synthetic.*not CIFAR-10\)'
 check 'settings: network' has out '14 layers, 50326 parameters'
 check 'settings: training' has out 'epochs 2, steps in each 100, batch 10, Adam lr 0.001, weight decay 0.0001, seed 0'
-check 'settings: memory' has out 'memory +[0-9.]+ MB images, [0-9.]+ MB network'
+check 'settings: memory' has out 'memory +3.7 MB images, [0-9.]+ MB network'
+check 'settings: model' has out 'model +best.ckpt$'
+check 'settings: log' has out 'log +run.jsonl, every 50 steps$'
 check 'running loss, as the tutorial prints it' has out '^\[1,    50\] loss: [0-9]\.[0-9]{3}$'
 check 'running loss of epoch 2' has out '^\[2,   100\] loss: '
 check 'epoch' has out '^Epoch 1: test accuracy [0-9]+\.[0-9]{2} %, test loss .*s, [0-9]+ images/s; best so far, saved to best.ckpt$'
@@ -79,25 +91,97 @@ assert (r[2]['epoch'], r[2]['step']) == (1, 100)
 e = r[3]
 assert set(e) == {'event', 'epoch', 'train_loss', 'test_loss', 'test_accuracy', 'train_seconds', 'images_per_second', 'best'}
 assert e['best'] is True and abs(e['train_loss'] - (r[1]['loss'] + r[2]['loss']) / 2) < 1e-6
-assert r[-1]['finished'] and r[-1]['best_accuracy'] == max(r[3]['test_accuracy'], r[6]['test_accuracy'])"
+assert r[-1]['finished'] and r[-1]['best_accuracy'] == max(r[3]['test_accuracy'], r[6]['test_accuracy'])
+assert (s['test_images'], s['parameters'], s['data'], s['model']) == (200, 50326, 'data', 'best.ckpt')
+assert s['threads'] == $(nproc), s
+assert r[6]['best'] is (r[6]['test_accuracy'] > e['test_accuracy']) and r[-1]['best_epoch'] == (2 if r[6]['best'] else 1)
+assert r[-1]['seconds'] >= e['train_seconds'] + r[6]['train_seconds'] and 'error' not in r[-1]
+assert all(abs(x['images_per_second'] * x['train_seconds'] / 1000 - 1) < 0.05 for x in (e, r[6])), (e, r[6])
+text = [l for l in open('out') if l[0] in '[EF']
+steps, epochs = [x for x in r if x['event'] == 'step'], [e, r[6]]
+assert [l for l in text if l[0] == '['] == ['[%d, %5d] loss: %.3f\\n' % (x['epoch'], x['step'], x['loss']) for x in steps], text
+assert [l.split(' s, ')[0].rsplit(', ', 1)[0] for l in text if l[0] == 'E'] == [
+    'Epoch %d: test accuracy %.2f %%, test loss %.4f, train loss %.4f' % (x['epoch'], x['test_accuracy'], x['test_loss'], x['train_loss']) for x in epochs], text
+assert [l.rstrip().endswith('; best so far, saved to best.ckpt') for l in text if l[0] == 'E'] == [x['best'] for x in epochs]
+assert text[-1].endswith('best test accuracy %.2f %% (epoch %d), in best.ckpt\\n' % (r[-1]['best_accuracy'], r[-1]['best_epoch'])), text"
+about() { # FILE PYTHON: the checkpoint's text about itself is m
+    python3 -c "import json, struct, sys
+b = open(sys.argv[1], 'rb').read()
+m = json.loads(b[8:8 + struct.unpack('<Q', b[:8])[0]])['__metadata__']
+$2" "$1"
+}
+check 'what a checkpoint says of itself' about best.ckpt "
+assert (m['format'], m['format_version'], m['device'], m['seed']) == ('pt', '1', 'openblas', '0'), m
+assert m['program'] == '$(head -n 1 version)' and m['data'].startswith('synthetic images'), m"
+
+# With one test image and the weights as they were drawn, not every epoch can be the best.
+cp -r data one && head -c 3073 data/test_batch.bin >one/test_batch.bin
+cifar-train --data one --epochs 4 --lr 0 --limit 20 --model one.ckpt --log one.jsonl >out
+check 'only what is better than all before is best' json one.jsonl "$py r = jl()
+e, end = [x for x in r if x['event'] == 'epoch'], r[-1]
+a = [x['test_accuracy'] for x in e]
+best = [i == 0 or x > max(a[:i]) for i, x in enumerate(a)]
+assert len(e) == 4 and not all(best) and [x['best'] for x in e] == best, a
+assert (end['best_epoch'], end['best_accuracy']) == (a.index(max(a)) + 1, max(a)), end
+text = open('out').read().split('\\n')
+assert ['; best so far' in l for l in text if l.startswith('Epoch')] == best, text
+assert text[-2].endswith('best test accuracy %.2f %% (epoch %d), in one.ckpt' % (max(a), end['best_epoch'])), text"
+
+# The first record and the first lines are there long before a buffer of 4096 bytes is full.
+cifar-train --epochs 1000 --log-every 100000 --model now.ckpt --log now.jsonl >now.out &
+trainer=$!
+for ((i = 0; i < 200; i++)); do
+    [[ ! -s now.jsonl || ! -s now.out ]] || break
+    sleep 0.05
+done
+check 'the log is written at once' test "$(head -n 1 now.jsonl | wc -l)" = 1 -a "$(wc -c <now.jsonl)" -lt 4000
+check 'so is each line of text' test "$(wc -l <now.out)" -gt 5 -a "$(wc -c <now.out)" -lt 4000
+check 'the name of the process' test "$(cat /proc/$trainer/comm)" = cifar-train
+check 'threads that wait do not spin for long' test "$(tr '\0' '\n' </proc/$trainer/environ | grep -c '^GOMP_SPINCOUNT=1000$')" = 1
+kill "$trainer"
+wait "$trainer" || true # killed
 
 for threads in 1 2 3; do
     cifar-train --epochs 1 --limit 200 --threads "$threads" --model "t$threads.ckpt" --quiet --log-every 1 --log "t$threads.jsonl" >out
     check '--quiet' empty out
+    check '--threads' json "t$threads.jsonl" "$py assert jl()[0]['threads'] == $threads"
     grep '"step"' "t$threads.jsonl" >"t$threads.steps"
 done
 check 'threads change no bit of the checkpoint' cmp t1.ckpt t2.ckpt
 check 'threads change no bit of the checkpoint' cmp t1.ckpt t3.ckpt
 check 'threads change no loss' cmp t1.steps t3.steps
 check '--limit and --log-every 1' test "$(wc -l <t1.steps)" = 20
+check 'the loss of a step in full precision; the limit in the log' json t1.jsonl "$py import struct; r = jl()
+assert r[0]['limit'] == 200 and r[0]['train_images'] == 200, r[0]
+single = lambda x: struct.unpack('f', struct.pack('f', x))[0]
+assert all(x['loss'] == float('%.9g' % single(x['loss'])) for x in r if x['event'] == 'step')"
+cp t1.jsonl twice.jsonl
+cifar-train --seed 1 --lr 0.002 --weight-decay 0.03 --epochs 1 --limit 200 --model other.ckpt --log twice.jsonl >out
+check 'a log is begun anew; the seed is in it' json twice.jsonl "$py r = jl(); assert len(r) == 3 and r[0]['seed'] == 1"
+check 'settings: not the defaults' has out 'Adam lr 0.002, weight decay 0.03, seed 1$'
+check 'they are in the checkpoint' about other.ckpt "
+assert (m['seed'], m['lr'], m['weight_decay'], m['epochs'], m['train_images']) == ('1', '0.002', '0.03', '1', '200'), m"
 cifar-train --seed 1 --epochs 1 --limit 200 --model other.ckpt --quiet
 check '--seed changes the run' test "$(cmp -s t1.ckpt other.ckpt; echo $?)" = 1
 
 if script -qec true /dev/null 2>/dev/null; then # script(1) gives the program a terminal
-    script -qec "cifar-train --epochs 1 --limit 500 --model tty.ckpt" terminal >/dev/null
-    check 'live line on a terminal' has terminal 'Epoch 1/1 \[#*\.*\] +[0-9]+ %  loss [0-9.]+  [0-9]+ images/s  0:[0-9]{2} left'
-    script -qec "cifar-classes --model best.ckpt" terminal >/dev/null
+    script -qec "stty cols 100; cifar-train --epochs 2 --limit 500 --log-every 10 --model tty.ckpt --log tty.jsonl" terminal >/dev/null
+    check 'live line on a terminal' has terminal 'Epoch 1/2 \[#*\.*\] +[0-9]+ %  loss [0-9.]+  [0-9]+ images/s  [0-9]+:[0-9]{2} left'
+    check 'the live line is of the whole run, and is taken away' json terminal "import re, sys; t = sys.stdin.read()
+live = [(int(e), int(p), float(l), float(s)) for e, p, l, s in re.findall(r'Epoch (\d)/2 \[[#.]*\] +(\d+) %  loss ([0-9.]+)  (\d+) images/s', t)]
+assert all(p <= 50 if e == 1 else 50 <= p <= 100 for e, p, l, s in live) and live[-1][1] > 50, live
+assert all(0.5 < l < 5 for e, p, l, s in live), live
+speed = json.loads(open('tty.jsonl').readlines()[-2])['images_per_second']
+assert all(speed / 10 < s < speed * 10 for e, p, l, s in live), (speed, live)
+assert all(l == '' or l[0] == '\r' for l in re.findall(r'left\x1b\[K(.?)', t, re.S)), t"
+    script -qec 'cifar-train --epochs 1 --limit 500 --quiet --model tty.ckpt' terminal >/dev/null
+    check '--quiet on a terminal' test "$(grep -c left terminal)" = 0
+    script -qec 'cifar-classes --model best.ckpt' terminal >/dev/null
     check 'bars on a terminal' has terminal '%  (█|#)+'
+    check 'bars are as long as the accuracy' json terminal "import re, sys
+for p, bar in re.findall(r'^[a-z]+ +([0-9.]+) %  ((?:█|#)*)', sys.stdin.read(), re.M): assert abs(float(p) / 4 - len(bar)) <= 0.5, (p, bar)"
+    LC_ALL=C.UTF-8 script -qec 'cifar-classes --model best.ckpt' terminal >/dev/null
+    check 'bars in UTF-8' has terminal '%  █'
 else
     echo 'skipped: the live line and the bars (script(1) cannot make a terminal here)'
 fi
@@ -120,7 +204,28 @@ check 'test: predicted' has out '^Predicted:  ( +[a-z]+){10}$'
 check 'test: grid' has out 'predictions.png'
 check 'grid is a PNG' test "$(head -c 8 predictions.png | od -An -tx1 | tr -d ' ')" = 89504e470d0a1a0a
 
-rm predictions.png
+cp predictions.png ten.png && rm predictions.png
+cifar-test --json --batch 10 --grid '' >ten.json
+check 'test: text and JSON agree; labels are those of the file' json ten.json "$py import zlib, struct
+t = j(); text = open('out').read(); w = lambda start: [l for l in text.split('\\n') if l.startswith(start)][0].split()
+assert w('Real labels:')[2:] == t['real'] and w('Predicted:')[1:] == t['predicted'], (text, t)
+assert '\\nTest accuracy %.2f %% (%d of 200 images), loss %.4f\\n' % (t['accuracy'], t['correct'], t['loss']) in text
+names, batch = open('data/batches.meta.txt').read().split(), open('data/test_batch.bin', 'rb').read()
+assert t['real'] == [names[x] for x in batch[:10 * 3073:3073]]
+d = open('ten.png', 'rb').read(); width, height = struct.unpack('>II', d[16:24]); z = b''; at = 8
+while at < len(d):
+    n, kind = struct.unpack('>I4s', d[at:at + 8]); z += d[at + 8:at + 8 + n] if kind == b'IDAT' else b''; at += 12 + n
+z = zlib.decompress(z); rows = [bytearray(3 * width)]
+for y in range(height): # undo PNG's filters
+    f, line, up = z[y * (3 * width + 1)], bytearray(z[y * (3 * width + 1) + 1:(y + 1) * (3 * width + 1)]), rows[-1]
+    for x in range(3 * width):
+        a, c = (line[x - 3], up[x - 3]) if x > 2 else (0, 0); b = up[x]; p = a + b - c
+        line[x] = (line[x] + [0, a, b, (a + b) // 2, min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]][f]) & 255
+    rows.append(line)
+for i in range(10): # a pixel of the frame's inner part, left of image i
+    red, green, blue = rows[1 + 8 + i // 8 * 152 + 76][3 * (8 + i % 8 * 152 + 7):][:3]
+    assert (green > red) == (t['real'][i] == t['predicted'][i]), (i, red, green)"
+
 cifar-test --json --batch 4 --grid four.png >test.json 2>err
 check 'test --json: nothing on standard error' empty err
 check 'test --json agrees with the training log' json test.json "$py t = j()
@@ -135,6 +240,13 @@ cifar-test --json --grid '' >test2.json
 check "test --grid '' writes none" test ! -e predictions.png
 check 'the batch size changes no accuracy' json test2.json "$py t = j(); u = json.load(open('test.json'))
 assert t['correct'] == u['correct'] and abs(t['loss'] - u['loss']) < 1e-6 and 'grid' not in t"
+cifar-test --json --grid '' --batch 7 >seven.json
+check 'a batch that does not divide the images' json seven.json "$py t = j(); u = json.load(open('test.json'))
+assert t['correct'] == u['correct'] and abs(t['loss'] - u['loss']) < 1e-6, (t, u)
+names = open('data/batches.meta.txt').read().split()
+assert t['predicted'] == [names[l.index(max(l))] for l in t['logits']], t
+assert all(abs(a - b) < 1e-4 for x, y in zip(t['logits'], u['logits']) for a, b in zip(x, y))"
+check 'JSON ends in a line feed' test "$(tail -c 1 seven.json | od -An -c | tr -d ' ')" = '\n'
 cifar-test --batch 100000 --grid big.png >out
 check 'a batch larger than the data set' has out 'first 200 images'
 check 'a batch of one' cifar-test --batch 1 --grid ''
@@ -142,6 +254,21 @@ CIFAR10_DIR='' cifar-test --grid '' >out
 check 'an empty CIFAR10_DIR is none' has out 'data +data: 200'
 CIFAR10_DIR=$PWD/data/ cifar-test --grid '' >out
 check 'CIFAR10_DIR' has out "data +$PWD/data: 200"
+check '--data wins over CIFAR10_DIR' env CIFAR10_DIR=nowhere cifar-test --data data --grid ''
+mkdir official && cp data/test_batch.bin official
+cifar-test --data official --grid '' >out
+check 'without names the data is CIFAR-10; a test needs no training images' has out 'data +official: 200 test images \(CIFAR-10\)$'
+check 'the official names' has out '^Real labels:( +(airplane|automobile|bird|cat|deer|dog|frog|horse|ship|truck)){10}$'
+cifar-test --data official --grid '' --json >out
+check 'CIFAR-10 in JSON' json out "$py t = j(); assert t['synthetic'] is False and t['data'] == 'official' and t['device'] == 'openblas'"
+python3 - <<'END'
+import json, struct
+b = open('best.ckpt', 'rb').read(); n = struct.unpack('<Q', b[:8])[0]
+h = json.loads(b[8:8 + n]); h['__metadata__']['data'] = 'a\x1b[31mb'
+t = json.dumps(h).encode(); open('rude.ckpt', 'wb').write(struct.pack('<Q', len(t)) + t + b[8 + n:])
+END
+cifar-test --model rude.ckpt --grid '' >out
+check 'what a checkpoint says cannot act on a terminal' has out 'of a training on a\?\[31mb$'
 mkdir -p root && ln -s ../data root/cifar-10-batches-bin
 check 'the parent folder, as torchvision takes it' cifar-test --data root --grid ''
 
@@ -160,12 +287,57 @@ for i, k in enumerate(c['classes']):
     assert sum(m[i]) == k['images'] == 20 and k['correct'] == m[i][i] and k['predicted'] == column
     assert abs(k['accuracy'] - 100 * m[i][i] / 20) < 1e-5
     assert k['precision'] is None if column == 0 else abs(k['precision'] - 100 * m[i][i] / column) < 1e-5"
+cifar-test --json --batch 200 --grid '' >all.json
+check 'classes: text, JSON and the predictions themselves agree' json classes.json "$py c = j(); t = json.load(open('all.json'))
+names, lines = open('data/batches.meta.txt').read().split(), open('out').read().split('\\n')
+assert [k['class'] for k in c['classes']] == names
+pairs = list(zip(t['real'], t['predicted']))
+assert c['confusion'] == [[pairs.count((a, b)) for b in names] for a in names]
+assert abs(c['loss'] - t['loss']) < 1e-6
+for k in ('synthetic', 'device', 'data', 'images', 'model'): assert c[k] == t[k], k
+at = [i for i, l in enumerate(lines) if l.startswith('class ')][0] + 1
+for l, k in zip(lines[at:], c['classes']):
+    part = lambda x: '-' if x is None else '%.2f %%' % x
+    assert l.split() == ('%s %s %s %d' % (k['class'], part(k['accuracy']), part(k['precision']), k['images'])).split(), l
+assert lines[at + 10] == 'Mean of the classes %.2f %%; test accuracy %.2f %% (%d of 200 images), loss %.4f' % (
+    c['mean_class_accuracy'], c['accuracy'], t['correct'], c['loss']), lines
+assert lines[at + 13].split() == [n[:7] for n in names]
+assert [l.split() for l in lines[at + 14:at + 24]] == [[n] + [str(x) for x in r] for n, r in zip(names, c['confusion'])], lines"
 cifar-classes --json >classes.json
 check 'classes --json without the matrix' json classes.json "$py assert 'confusion' not in j()"
+cifar-classes >out
+check 'classes without the matrix' lacks out 'Real class'
+mkdir few # one image that is right, two of another class that are not
+python3 - <<'END'
+import json
+t, b = json.load(open('all.json')), open('data/test_batch.bin', 'rb').read()
+pairs = list(zip(t['real'], t['predicted']))
+good = next(i for i, (real, found) in enumerate(pairs) if real == found)
+bad = [i for i, (real, found) in enumerate(pairs) if real != found and real != pairs[good][0]]
+bad = [i for i in bad if pairs[i][0] == pairs[bad[0]][0]][:2]
+open('few/test_batch.bin', 'wb').write(b''.join(b[i * 3073:(i + 1) * 3073] for i in [good] + bad))
+END
+cifar-classes --data few --json >few.json
+check 'a class without images has no accuracy and no part in the mean' json few.json "$py t = j()
+assert sorted((k['images'], k['accuracy']) for k in t['classes'] if k['images'] > 0) == [(1, 100), (2, 0)], t
+assert all(k['accuracy'] is None for k in t['classes'] if k['images'] == 0)
+assert t['mean_class_accuracy'] == 50 and abs(t['accuracy'] - 100 / 3) < 1e-5, t"
+cifar-classes --data few >out
+check 'the mean of the classes in text' has out '^Mean of the classes 50.00 %; test accuracy 33.33 % '
+check 'a class without images in text' has out '^[a-z]+ +- +([0-9.]+ %|-) +0$'
 
 # --- PyTorch's file.
 
 check "a checkpoint that PyTorch saved" cifar-test --model "$GOLDEN/after3.safetensors" --grid ''
+python3 -c "import struct, sys
+b = bytearray(open(sys.argv[1], 'rb').read())
+b[-96000:] = struct.pack('<f', 3e38) * 24000 # the Linear layer's weights: finite, but too large
+open('huge.ckpt', 'wb').write(b)" "$GOLDEN/after3.safetensors"
+for command in 'cifar-test --grid=' cifar-classes; do
+    # shellcheck disable=SC2086  # the command is several words
+    $command --model huge.ckpt --json >huge.json
+    check "$command --json where the loss is not finite" json huge.json "$py assert j()['loss'] is None"
+done
 
 ((failures == 0)) || { echo "$failures checks failed"; exit 1; }
 echo 'all checks passed'

@@ -11,12 +11,13 @@ unset CIFAR10_DIR
 
 failures=0
 # STATUS PATTERN COMMAND...: the command must end with STATUS; its message must match PATTERN, begin with
-# the program's name and be at most a paragraph and a hint.
+# the program's name and be one line; wrong usage gets a second one, the hint.
 fails() {
     local expected=$1 pattern=$2 status=0
     shift 2
     "$@" >out 2>err </dev/null || status=$?
-    if ((status != expected)) || ! grep -qE -- "$pattern" err || ! grep -qE '^cifar(-[a-z]+)?: ' err || (($(wc -l <err) > 2)); then
+    if ((status != expected)) || ! grep -qE -- "$pattern" err || ! grep -qE '^cifar(-[a-z]+)?: ' err ||
+        (($(wc -l <err) != (expected == 2 ? 2 : 1))); then
         echo "FAILED $*: status $status instead of $expected, or the message does not match '$pattern':"
         sed 's/^/    /' err
         failures=$((failures + 1))
@@ -38,8 +39,10 @@ copy() { rm -rf "$1" && cp -r good "$1"; }
 fails 2 'a command is expected' cifar
 fails 2 "'trian' is no command; train, test, classes or synth" cifar trian
 fails 2 "'-x' is no command" cifar -x
-for bad in 0 -1 abc 1e99 '' 5x 1.5 ' ' 99999999999999999999 nan 0x; do
-    fails 2 "--epochs $bad: a whole number from 1 to 1000000" cifar-train --epochs "$bad"
+ln -s "$BIN/cifar" other-train # a name that only ends like one of the program's
+fails 2 'a command is expected' ./other-train
+for bad in 0 -1 abc 1e99 '' 5x 1.5 ' ' 99999999999999999999 nan 0x 0x10 1000001; do
+    fails 2 "--epochs $bad: a whole number from 1 to 1000000 is" cifar-train --epochs "$bad"
     fails 2 "--batch $bad: a whole number from 1 to" cifar-test --batch "$bad"
 done
 for bad in -1 abc nan inf 1e99 '' 1,5 '0.1 '; do
@@ -48,7 +51,8 @@ for bad in -1 abc nan inf 1e99 '' 1,5 '0.1 '; do
 done
 fails 2 '--seed -1: a whole number from 0 to 9223372036854775807' cifar-train --seed -1
 fails 2 '--seed 9223372036854775808: ' cifar-train --seed 9223372036854775808
-fails 2 '--threads 0: a whole number from 1 to 1024' cifar-train --threads 0
+fails 2 '--threads 0: a whole number from 1 to 1024 is' cifar-train --threads 0
+fails 2 '--threads 1025: ' cifar-train --threads 1025
 fails 2 '--limit 0: ' cifar-train --limit 0
 fails 2 '--log-every 0: ' cifar-train --log-every 0
 fails 2 '--train 4: a whole number from 5' cifar-synth made --train 4
@@ -120,6 +124,7 @@ fails 3 'packed: holds the binary version, but still packed' cifar-train --data 
 for command in test classes; do
     fails 4 'nowhere.ckpt: there is no such checkpoint; train one with cifar-train' "cifar-$command" --data good --model nowhere.ckpt
 done
+fails 4 'best.ckpt/x: cannot be opened: Not a directory' cifar-test --data good --model best.ckpt/x
 fails 4 'good: is a folder; a regular file' cifar-test --data good --model good
 head -c 1000 best.ckpt >bad.ckpt
 fails 4 'bad.ckpt: bytes 0 to 7 give a header of .*cut short' cifar-test --data good --model bad.ckpt
@@ -144,7 +149,7 @@ fails 5 '--device gpu: there is no such device; choose one of auto, .*openblas' 
 
 fails 6 'epoch 1: the loss of step [0-9]+ is (NaN|infinite): no longer a finite number.*smaller --lr' cifar-train --data good --epochs 3 --lr 1e30 --model diverged.ckpt --log diverged.jsonl
 must 'a diverged run saves no checkpoint' test ! -e diverged.ckpt
-must 'the log tells how a diverged run ended' grep -q '"event":"end","finished":false' diverged.jsonl
+must 'the log tells how a diverged run ended' grep -q '"event":"end","finished":false,.*"error":"epoch 1: the loss of step' diverged.jsonl
 
 # --- Outputs that would destroy something: 2.
 
@@ -163,11 +168,13 @@ for command in 'cifar-train --data good' 'cifar-test --data good'; do
     # shellcheck disable=SC2086  # the command is several words
     {
     fails 1 'nowhere/x: cannot be written: .*No such file' $command $option nowhere/x
+    must 'it is found out before anything else' test ! -s out
     fails 1 'good: is a folder and will not be replaced' $command $option good
     fails 1 '/dev/null: is a device and will not be replaced' $command $option /dev/null
     fails 1 '/proc/x: cannot be written' $command $option /proc/x
     }
 done
+fails 1 'nowhere/x: cannot be written' cifar-test --data good --model missing.ckpt --grid nowhere/x
 fails 1 'nowhere/log: the log cannot be opened for writing: No such file' cifar-train --data good --log nowhere/log
 fails 1 '/dev/full: the log cannot be written: No space left' cifar-train --data good --log /dev/full
 must 'devices stay devices' test -c /dev/full -a -c /dev/null
@@ -190,6 +197,8 @@ fails 1 'best.ckpt: could not be written .*nothing has been changed' full_file_s
 must 'a failed write leaves the checkpoint as it was' test "$(md5sum <best.ckpt)" = "$before"
 must 'no temporary files are left' test -z "$(find . -name '*.tmp')"
 fails 1 'nowhere/made: the folder cannot be made: No such file' cifar-synth nowhere/made
+fails 1 'part/data_batch_2.bin: could not be written' full_file_system cifar-synth part --train 109 --test 10
+must 'a data set that broke off may be drawn again' cifar-synth part --train 20 --test 10 >/dev/null
 copy official && rm official/batches.meta.txt
 fails 1 'official: holds a data set that this program did not draw' cifar-synth official
 touch file

@@ -76,12 +76,27 @@ static void ten_images(void **unused) {
 
 static void sizes_at_the_edges(void **unused) {
     (void)unused;
-    static const int COUNTS[] = {1, 8, 9, 101, 1001};
-    for (size_t i = 0; i < sizeof COUNTS / sizeof *COUNTS; i++) {
-        bool *right = memory_new((size_t)COUNTS[i], sizeof *right);
+    static const struct {
+        int count;
+        unsigned width, height;
+    } CASES[] = {
+        /* times 4: cells of 144 and gaps of 8 */
+        {1, 160, 160},
+        {8, 8 * 152 + 8, 160},
+        {9, 8 * 152 + 8, 2 * 152 + 8},
+        {100, 10 * 152 + 8, 10 * 152 + 8},
+        /* times 2 */
+        {101, 11 * 76 + 4, 10 * 76 + 4},
+        {1000, 32 * 76 + 4, 32 * 76 + 4},
+        /* as they are */
+        {1001, 32 * 38 + 2, 32 * 38 + 2},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        bool *right = memory_new((size_t)CASES[i].count, sizeof *right);
         png_image image;
-        free(picture(COUNTS[i], right, &image));
-        assert_true(image.width < 5000 && image.height < 5000);
+        free(picture(CASES[i].count, right, &image));
+        assert_int_equal(image.width, CASES[i].width);
+        assert_int_equal(image.height, CASES[i].height);
         free(right);
     }
 }

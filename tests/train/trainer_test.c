@@ -1,6 +1,6 @@
 /* The training loop: PyTorch's first steps, overfitting, repeatability, the last smaller batch,
  * what observers hear, and how it ends when the loss is no longer finite. */
-#include "base/memory.h"
+#include "base/clock.h"
 #include "data/synth.h"
 #include "net/checkpoint.h"
 #include "train/trainer.h"
@@ -19,16 +19,26 @@
 
 /* What a run did. */
 struct record {
+    struct trainer *trainer;
+    double spoil_lr; /* if not 0: Adam's rate from the second epoch on */
     int64_t steps, epochs;
-    int64_t last_progress; /* images */
-    double losses[2000];   /* of each on_step */
+    int64_t progresses;
+    struct train_progress progress; /* the last one */
+    double losses[2000];            /* of each on_step */
+    struct train_epoch epoch[16];
     struct train_epoch last;
-    bool best[16]; /* epoch by epoch */
+    int best_epoch; /* as the trainer has it in the end */
+    double best_accuracy;
 };
 
 static void on_progress(void *context, const struct train_progress *progress) {
     struct record *r = context;
-    r->last_progress = progress->images;
+    if (progress->epoch == r->progress.epoch) {
+        assert_true(progress->images > r->progress.images);
+        assert_true(progress->seconds > r->progress.seconds); /* since the epoch began */
+    }
+    r->progresses++;
+    r->progress = *progress;
 }
 
 static bool on_step(void *context, int epoch, int64_t step, double loss, struct error *error) {
@@ -44,7 +54,9 @@ static bool on_epoch(void *context, const struct train_epoch *epoch, struct erro
     struct record *r = context;
     (void)error;
     if (r->epochs < 16)
-        r->best[r->epochs] = epoch->best;
+        r->epoch[r->epochs] = *epoch;
+    if (r->spoil_lr > 0)
+        r->trainer->adam.lr = r->spoil_lr;
     r->epochs++;
     r->last = *epoch;
     return true;
@@ -69,12 +81,22 @@ static bool run(struct train_settings settings, int count, int threads, struct r
     struct trainer trainer;
     const struct metadata about = {0};
     const struct train_observer observer = {record, on_progress, on_step, on_epoch};
-    *record = (struct record){0};
+    *record = (struct record){.trainer = &trainer, .spoil_lr = record->spoil_lr};
     assert_true(device_open(&device, "openblas", &(struct device_options){threads}, error));
     synth_draw(&images, CIFAR10_TRAIN, count, 0);
     synth_draw(&test, CIFAR10_TEST, 30, 0);
     trainer_init(&trainer, device, &settings, &images, &test, &about);
+    const double began = clock_seconds();
     bool good = train(&trainer, &observer, error);
+    const double seconds = clock_seconds() - began;
+    if (good) {
+        const struct train_epoch *last = &record->last;
+        assert_true(last->train_seconds >= record->progress.seconds);
+        assert_true(last->train_seconds < seconds);
+        assert_true(fabs(last->images_per_second * last->train_seconds - count) < 1e-6 * count);
+    }
+    record->best_epoch = trainer.best_epoch;
+    record->best_accuracy = trainer.best_accuracy;
     if (state != NULL) {
         struct error second;
         network_state_new(state);
@@ -173,10 +195,74 @@ static void three_steps_are_pytorchs(void **unused) {
     cifar10_free(&images);
 }
 
+/* The trainer against the same steps made by hand: PyTorch's Adam with the user's settings, and for
+ * each epoch the next order from the generator that drew the weights. Bit by bit. */
+static void epochs_are_made_of_pytorchs_orders_and_steps(void **unused) {
+    (void)unused;
+    enum { BATCH = 10, IMAGES = 33, EPOCHS = 3 };
+    const size_t count = network_plan()->parameters;
+    struct train_settings settings = SETTINGS;
+    struct error error;
+    struct random random;
+    struct record record = {0};
+    struct device *device;
+    struct cifar10 images;
+    struct network_state state, found;
+    uint32_t order[IMAGES];
+
+    settings.epochs = EPOCHS;
+    settings.seed = 7;
+    settings.lr = 0.002;
+    settings.weight_decay = 0.01;
+    must_run(settings, IMAGES, 2, &record, &found);
+
+    assert_true(device_open(&device, "openblas", &(struct device_options){2}, &error));
+    const struct device_ops *op = device->ops;
+    synth_draw(&images, CIFAR10_TRAIN, IMAGES, 0);
+    struct network *network = network_new(device, BATCH);
+    struct loader *loader = op->loader_new(device, images.records, images.count, 3, 32, 32);
+    network_state_new(&state);
+    random_seed(&random, 7);
+    network_init(&state, &random);
+    network_upload(network, &state);
+    const struct adam adam = {
+        .count = count,
+        .lr = 0.002,
+        .beta1 = 0.9,
+        .beta2 = 0.999,
+        .eps = 1e-8,
+        .weight_decay = 0.01,
+        .parameters = network_parameters(network),
+        .gradients = network_gradients(network),
+        .exp_avg = op->block_new(device, count),
+        .exp_avg_sq = op->block_new(device, count),
+    };
+    for (int epoch = 0; epoch < EPOCHS; epoch++) {
+        random_permutation(&random, order, IMAGES);
+        op->loader_rewind(device, loader, order, IMAGES);
+        for (int i = 0; i < IMAGES; i += BATCH) {
+            const int n = IMAGES - i < BATCH ? IMAGES - i : BATCH;
+            network_forward(network, loader, true, n);
+            network_backward(network, n);
+            op->adam_step(device, &adam);
+        }
+    }
+    assert_true(network_download(network, &state, &error));
+    assert_memory_equal(found.parameters, state.parameters, count * sizeof *state.parameters);
+    assert_memory_equal(found.statistics, state.statistics,
+                        network_plan()->statistics * sizeof *state.statistics);
+
+    network_free(network);
+    network_state_free(&state);
+    network_state_free(&found);
+    device->ops->close(device);
+    cifar10_free(&images);
+}
+
 static void overfits_32_images(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
-    struct record record;
+    struct record record = {0};
     settings.epochs = 60;
     settings.batch = 16;
     must_run(settings, 32, 2, &record, NULL);
@@ -192,7 +278,7 @@ static void threads_and_runs_do_not_change_a_bit(void **unused) {
     settings.batch = 35; /* more than one image in a group of the weight gradient's sum */
     for (size_t i = 0; i < sizeof THREADS / sizeof *THREADS; i++) {
         struct network_state state;
-        struct record record;
+        struct record record = {0};
         must_run(settings, 80, THREADS[i], &record, &state);
         if (i == 0) {
             first = state;
@@ -210,18 +296,20 @@ static void threads_and_runs_do_not_change_a_bit(void **unused) {
 static void last_smaller_batch_counts(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
-    struct record record;
+    struct record record = {0};
     struct network_state state;
     settings.epochs = 2;
     must_run(settings, 33, 2, &record, &state); /* 10 + 10 + 10 + 3 */
     assert_int_equal(record.steps, 2 * 4);
     assert_int_equal(record.epochs, 2);
-    assert_int_equal(record.last_progress, 33);
+    assert_int_equal(record.progress.images, 33);
+    assert_int_equal(record.progress.epoch, 2);
+    assert_int_equal(record.last.epoch, 2);
     assert_int_equal(state.batches, 2 * 4);
     const double *l = record.losses + 4;
     const double mean = (10 * l[0] + 10 * l[1] + 10 * l[2] + 3 * l[3]) / 33;
     assert_true(fabs(record.last.train_loss - mean) < 1e-12);
-    assert_true(record.best[0]);
+    assert_true(record.epoch[0].best);
     network_state_free(&state);
 }
 
@@ -232,7 +320,7 @@ static void batch_sizes_at_the_edges(void **unused) {
     } CASES[] = {{1, 3, 3}, {1000, 7, 1}, {7, 7, 1}, {6, 7, 2}};
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct train_settings settings = SETTINGS;
-        struct record record;
+        struct record record = {0};
         settings.batch = CASES[i].batch;
         must_run(settings, CASES[i].images, 2, &record, NULL);
         assert_int_equal(record.steps, CASES[i].steps);
@@ -243,12 +331,13 @@ static void batch_sizes_at_the_edges(void **unused) {
 static void log_every_takes_means(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
-    struct record each, third;
+    struct record each = {0}, third = {0};
     must_run(settings, 75, 2, &each, NULL); /* 8 steps */
     settings.log_every = 3;
     must_run(settings, 75, 2, &third, NULL);
     assert_int_equal(each.steps, 8);
     assert_int_equal(third.steps, 2); /* what is left over is not reported, as in the tutorial */
+    assert_true(fabs(third.progress.loss - (each.losses[6] + each.losses[7]) / 2) < 1e-12);
     for (int i = 0; i < 2; i++) {
         const double *l = each.losses + 3 * i;
         assert_true(fabs(third.losses[i] - (l[0] + l[1] + l[2]) / 3) < 1e-12);
@@ -258,7 +347,7 @@ static void log_every_takes_means(void **unused) {
 static void checkpoint_is_the_best_epochs(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
-    struct record record;
+    struct record record = {0};
     struct network_state saved;
     struct metadata about;
     struct error error;
@@ -269,19 +358,63 @@ static void checkpoint_is_the_best_epochs(void **unused) {
     assert_true(checkpoint_load(model, &saved, &about, &error));
     int best = 0;
     for (int i = 0; i < 4; i++)
-        if (record.best[i])
+        if (record.epoch[i].best)
             best = i + 1;
     assert_int_equal(atoi(metadata_get(&about, "epoch")), best);
     assert_int_equal(saved.batches, best * 6);
     assert_string_equal(metadata_get(&about, "seed"), "5");
     assert_string_equal(metadata_get(&about, "lr"), "0.001");
+    assert_string_equal(metadata_get(&about, "weight_decay"), "0.0001");
+    assert_string_equal(metadata_get(&about, "epochs"), "4");
+    assert_string_equal(metadata_get(&about, "batch"), "10");
+    assert_string_equal(metadata_get(&about, "train_images"), "60");
+    assert_string_equal(metadata_get(&about, "test_images"), "30");
+    const struct evaluation *test = &record.epoch[best - 1].test;
+    char text[64];
+    snprintf(text, sizeof text, "%.2f", evaluation_accuracy(test));
+    assert_string_equal(metadata_get(&about, "test_accuracy"), text);
+    snprintf(text, sizeof text, "%.6f", test->loss);
+    assert_string_equal(metadata_get(&about, "test_loss"), text);
+    network_state_free(&saved);
+}
+
+/* With a learning rate of 0 only the running statistics move, which no other rounding changes much:
+ * the accuracy on so few images rises, stays and falls, as the test needs. */
+static void best_is_better_than_all_before(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {0};
+    struct network_state saved;
+    struct metadata about;
+    struct error error;
+    int best = 0, equal = 0, worse = 0;
+    double best_accuracy = -1;
+    settings.epochs = 8;
+    settings.lr = 0;
+    must_run(settings, 60, 2, &record, NULL);
+    for (int i = 0; i < 8; i++) {
+        const double accuracy = evaluation_accuracy(&record.epoch[i].test);
+        assert_int_equal(record.epoch[i].best, accuracy > best_accuracy);
+        equal += accuracy == best_accuracy;
+        worse += accuracy < best_accuracy;
+        if (accuracy > best_accuracy) {
+            best = i;
+            best_accuracy = accuracy;
+        }
+    }
+    assert_true(equal > 0 && worse > 0 && best > 0);
+    assert_int_equal(record.best_epoch, best + 1);
+    assert_true(record.best_accuracy == best_accuracy);
+    network_state_new(&saved);
+    assert_true(checkpoint_load(model, &saved, &about, &error));
+    assert_int_equal(atoi(metadata_get(&about, "epoch")), best + 1);
     network_state_free(&saved);
 }
 
 static void infinite_loss_ends_the_run(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
-    struct record record;
+    struct record record = {0};
     struct error error;
     unlink(model);
     settings.lr = 1e30;
@@ -292,15 +425,56 @@ static void infinite_loss_ends_the_run(void **unused) {
     assert_true(access(model, F_OK) != 0);
 }
 
+/* Training that diverges after a good epoch leaves that epoch's checkpoint and says so. */
+static void divergence_keeps_the_last_good_checkpoint(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {.spoil_lr = 1e30};
+    struct network_state saved;
+    struct metadata about;
+    struct error error;
+    char kept[128];
+    settings.epochs = 3;
+    assert_false(run(settings, 60, 2, &record, NULL, &error));
+    assert_int_equal(error.status, STATUS_DIVERGED);
+    assert_int_equal(record.epochs, 1);
+    assert_non_null(strstr(error.text, "epoch 2: the loss of step 2 "));
+    snprintf(kept, sizeof kept, "%s still holds epoch 1 with %.2f %%", model,
+             evaluation_accuracy(&record.last.test));
+    assert_non_null(strstr(error.text, kept));
+    network_state_new(&saved);
+    assert_true(checkpoint_load(model, &saved, &about, &error));
+    assert_string_equal(metadata_get(&about, "epoch"), "1");
+    network_state_free(&saved);
+}
+
+/* One huge step at the end of an epoch: no loss of a step tells of it, that of the test does. */
+static void infinite_test_loss_ends_the_run(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {0};
+    struct error error;
+    unlink(model);
+    settings.lr = 1e30;
+    assert_false(run(settings, 10, 2, &record, NULL, &error));
+    assert_int_equal(error.status, STATUS_DIVERGED);
+    assert_non_null(strstr(error.text, "epoch 1: the loss on the test images is "));
+    assert_true(access(model, F_OK) != 0);
+}
+
 /* Reports at every step keep runs of steps from growing, however many there are. */
 static void many_steps_with_a_report_each(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
-    struct record record;
+    struct record record = {0};
     settings.batch = 1;
     must_run(settings, 150, 1, &record, NULL);
     assert_int_equal(record.steps, 150);
-    assert_int_equal(record.last_progress, 150);
+    assert_int_equal(record.progress.images, 150);
+    assert_int_equal(record.progresses, 150);
+    settings.log_every = 1000;
+    must_run(settings, 150, 1, &record, NULL);
+    assert_true(record.progresses < 150); /* small steps are queued in runs */
 }
 
 /* With so large a step running variances overflow while the loss stays finite: what would be saved
@@ -308,7 +482,7 @@ static void many_steps_with_a_report_each(void **unused) {
 static void infinite_statistics_end_the_run(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
-    struct record record;
+    struct record record = {0};
     struct error error;
     unlink(model);
     settings.lr = 1e17;
@@ -321,6 +495,7 @@ static void infinite_statistics_end_the_run(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_steps_are_pytorchs),
+        cmocka_unit_test(epochs_are_made_of_pytorchs_orders_and_steps),
         cmocka_unit_test(overfits_32_images),
         cmocka_unit_test(threads_and_runs_do_not_change_a_bit),
         cmocka_unit_test(last_smaller_batch_counts),
@@ -328,8 +503,11 @@ int main(void) {
         cmocka_unit_test(log_every_takes_means),
         cmocka_unit_test(many_steps_with_a_report_each),
         cmocka_unit_test(checkpoint_is_the_best_epochs),
+        cmocka_unit_test(best_is_better_than_all_before),
         cmocka_unit_test(infinite_loss_ends_the_run),
         cmocka_unit_test(infinite_statistics_end_the_run),
+        cmocka_unit_test(infinite_test_loss_ends_the_run),
+        cmocka_unit_test(divergence_keeps_the_last_good_checkpoint),
     };
     snprintf(model, sizeof model, "/tmp/trainer_test.%ld.ckpt", (long)getpid());
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

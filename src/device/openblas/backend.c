@@ -95,7 +95,9 @@ static size_t openblas_memory(const struct device *device) {
 
 /* Zeroed memory that close() frees. */
 static void *own(struct openblas *d, size_t count, size_t size) {
-    struct owned *owned = memory_new(1, sizeof *owned + count * size);
+    struct owned *owned;
+    require(count <= (SIZE_MAX - sizeof *owned) / size);
+    owned = memory_new(1, sizeof *owned + count * size);
     owned->next = d->owned;
     d->owned = owned;
     d->bytes += count * size;
