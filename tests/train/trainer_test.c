@@ -119,15 +119,58 @@ static void must_run(struct train_settings settings, int count, int threads, str
 
 /* ---- tests ---- */
 
+/* What the trainer makes of its settings, made by hand: a new network on `count` synthetic
+ * images, and PyTorch's Adam. */
+struct by_hand {
+    struct device *device;
+    struct cifar10 images;
+    struct loader *loader;
+    struct network *network;
+    struct network_state state;
+    struct random random; /* behind the draws of the weights */
+    struct adam adam;
+};
+
+static void by_hand_open(struct by_hand *h, int count, const struct train_settings *settings) {
+    const size_t parameters = network_plan()->parameters;
+    struct error error;
+    assert_true(device_open(&h->device, "openblas", &(struct device_options){2}, &error));
+    const struct device_ops *op = h->device->ops;
+    synth_draw(&h->images, CIFAR10_TRAIN, count, 0);
+    h->loader = op->loader_new(h->device, h->images.records, count, 3, 32, 32);
+    h->network = network_new(h->device, settings->batch);
+    network_state_new(&h->state);
+    random_seed(&h->random, settings->seed);
+    network_init(&h->state, &h->random);
+    network_upload(h->network, &h->state);
+    h->adam = (struct adam){
+        .count = parameters,
+        .lr = settings->lr,
+        .beta1 = 0.9,
+        .beta2 = 0.999,
+        .eps = 1e-8,
+        .weight_decay = settings->weight_decay,
+        .parameters = network_parameters(h->network),
+        .gradients = network_gradients(h->network),
+        .exp_avg = op->block_new(h->device, parameters),
+        .exp_avg_sq = op->block_new(h->device, parameters),
+    };
+}
+
+static void by_hand_close(struct by_hand *h) {
+    network_free(h->network);
+    network_state_free(&h->state);
+    h->device->ops->close(h->device);
+    cifar10_free(&h->images);
+}
+
 static void three_steps_are_pytorchs(void **unused) {
     (void)unused;
     enum { BATCH = 10, STEPS = 3 };
     const size_t count = network_plan()->parameters;
     struct error error;
-    struct random random;
-    struct device *device;
-    struct cifar10 images;
-    struct network_state state, expected;
+    struct by_hand h;
+    struct network_state expected;
     struct safetensors golden;
     struct pass pass;
     uint32_t order[BATCH * STEPS];
@@ -135,34 +178,15 @@ static void three_steps_are_pytorchs(void **unused) {
 
     if (!safetensors_load(&golden, GOLDEN "/step.safetensors", &error))
         fail_msg("%s", error.text);
-    assert_true(device_open(&device, "openblas", &(struct device_options){2}, &error));
-    const struct device_ops *op = device->ops;
-    synth_draw(&images, CIFAR10_TRAIN, 32, 0);
-    struct network *network = network_new(device, BATCH);
-    struct loader *loader = op->loader_new(device, images.records, images.count, 3, 32, 32);
-    network_state_new(&state);
-    random_seed(&random, 0);
-    network_init(&state, &random);
-    network_upload(network, &state);
-    const struct adam adam = {
-        .count = count,
-        .lr = 0.001,
-        .beta1 = 0.9,
-        .beta2 = 0.999,
-        .eps = 1e-8,
-        .weight_decay = 0.0001,
-        .parameters = network_parameters(network),
-        .gradients = network_gradients(network),
-        .exp_avg = op->block_new(device, count),
-        .exp_avg_sq = op->block_new(device, count),
-    };
+    by_hand_open(&h, 32, &SETTINGS);
+    const struct device_ops *op = h.device->ops;
     for (uint32_t i = 0; i < BATCH * STEPS; i++)
         order[i] = i;
-    op->loader_rewind(device, loader, order, BATCH * STEPS);
-    pass_init(&pass, network, loader, &adam, BATCH * STEPS, BATCH);
+    op->loader_rewind(h.device, h.loader, order, BATCH * STEPS);
+    pass_init(&pass, h.network, h.loader, &h.adam, BATCH * STEPS, BATCH);
     pass_run(&pass, 0, STEPS);
 
-    assert_true(op->losses(device, loader, losses, 0, STEPS, &error));
+    assert_true(op->losses(h.device, h.loader, losses, 0, STEPS, &error));
     for (int i = 0; i < golden.count; i++)
         if (strcmp(golden.tensors[i].name, "losses") == 0)
             for (int j = 0; j < STEPS; j++) {
@@ -171,28 +195,25 @@ static void three_steps_are_pytorchs(void **unused) {
                 assert_true(fabsf(losses[j] - e) < 1e-5F * e);
             }
 
-    assert_true(network_download(network, &state, &error));
+    assert_true(network_download(h.network, &h.state, &error));
     network_state_new(&expected);
     assert_true(checkpoint_load(GOLDEN "/after3.safetensors", &expected, NULL, &error));
     /* Adam's first steps are lr * sign(gradient): where a gradient is all but 0 its sign is chance,
      * so a few elements may differ by whole steps, and no more */
     int64_t off = 0;
     for (size_t i = 0; i < count; i++) {
-        const float difference = fabsf(state.parameters[i] - expected.parameters[i]);
+        const float difference = fabsf(h.state.parameters[i] - expected.parameters[i]);
         assert_true(difference <= 2 * 0.001F * STEPS);
         off += difference > 1e-5F;
     }
     assert_true(off <= (int64_t)(count / 1000));
     for (size_t i = 0; i < network_plan()->statistics; i++)
-        assert_true(fabsf(state.statistics[i] - expected.statistics[i]) <=
+        assert_true(fabsf(h.state.statistics[i] - expected.statistics[i]) <=
                     1e-3F + 1e-3F * fabsf(expected.statistics[i]));
 
-    network_free(network);
-    network_state_free(&state);
     network_state_free(&expected);
     safetensors_free(&golden);
-    device->ops->close(device);
-    cifar10_free(&images);
+    by_hand_close(&h);
 }
 
 /* The trainer against the same steps made by hand: PyTorch's Adam with the user's settings, and for
@@ -200,14 +221,11 @@ static void three_steps_are_pytorchs(void **unused) {
 static void epochs_are_made_of_pytorchs_orders_and_steps(void **unused) {
     (void)unused;
     enum { BATCH = 10, IMAGES = 33, EPOCHS = 3 };
-    const size_t count = network_plan()->parameters;
     struct train_settings settings = SETTINGS;
     struct error error;
-    struct random random;
     struct record record = {0};
-    struct device *device;
-    struct cifar10 images;
-    struct network_state state, found;
+    struct by_hand h;
+    struct network_state found;
     uint32_t order[IMAGES];
 
     settings.epochs = EPOCHS;
@@ -216,47 +234,25 @@ static void epochs_are_made_of_pytorchs_orders_and_steps(void **unused) {
     settings.weight_decay = 0.01;
     must_run(settings, IMAGES, 2, &record, &found);
 
-    assert_true(device_open(&device, "openblas", &(struct device_options){2}, &error));
-    const struct device_ops *op = device->ops;
-    synth_draw(&images, CIFAR10_TRAIN, IMAGES, 0);
-    struct network *network = network_new(device, BATCH);
-    struct loader *loader = op->loader_new(device, images.records, images.count, 3, 32, 32);
-    network_state_new(&state);
-    random_seed(&random, 7);
-    network_init(&state, &random);
-    network_upload(network, &state);
-    const struct adam adam = {
-        .count = count,
-        .lr = 0.002,
-        .beta1 = 0.9,
-        .beta2 = 0.999,
-        .eps = 1e-8,
-        .weight_decay = 0.01,
-        .parameters = network_parameters(network),
-        .gradients = network_gradients(network),
-        .exp_avg = op->block_new(device, count),
-        .exp_avg_sq = op->block_new(device, count),
-    };
+    by_hand_open(&h, IMAGES, &settings);
     for (int epoch = 0; epoch < EPOCHS; epoch++) {
-        random_permutation(&random, order, IMAGES);
-        op->loader_rewind(device, loader, order, IMAGES);
+        random_permutation(&h.random, order, IMAGES);
+        h.device->ops->loader_rewind(h.device, h.loader, order, IMAGES);
         for (int i = 0; i < IMAGES; i += BATCH) {
             const int n = IMAGES - i < BATCH ? IMAGES - i : BATCH;
-            network_forward(network, loader, true, n);
-            network_backward(network, n);
-            op->adam_step(device, &adam);
+            network_forward(h.network, h.loader, true, n);
+            network_backward(h.network, n);
+            h.device->ops->adam_step(h.device, &h.adam);
         }
     }
-    assert_true(network_download(network, &state, &error));
-    assert_memory_equal(found.parameters, state.parameters, count * sizeof *state.parameters);
-    assert_memory_equal(found.statistics, state.statistics,
-                        network_plan()->statistics * sizeof *state.statistics);
+    assert_true(network_download(h.network, &h.state, &error));
+    assert_memory_equal(found.parameters, h.state.parameters,
+                        network_plan()->parameters * sizeof *found.parameters);
+    assert_memory_equal(found.statistics, h.state.statistics,
+                        network_plan()->statistics * sizeof *found.statistics);
 
-    network_free(network);
-    network_state_free(&state);
     network_state_free(&found);
-    device->ops->close(device);
-    cifar10_free(&images);
+    by_hand_close(&h);
 }
 
 static void overfits_32_images(void **unused) {
