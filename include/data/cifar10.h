@@ -33,6 +33,9 @@ struct cifar10_names {
 /* The official names: airplane, automobile, ..., truck. */
 extern const struct cifar10_names cifar10_official_names;
 
+/* The file of the class names: batches.meta.txt */
+extern const char cifar10_names_file[];
+
 /* The name of batch file `index` of a part: data_batch_1.bin .. data_batch_5.bin, test_batch.bin */
 const char *cifar10_file(enum cifar10_part part, int index);
 

@@ -47,21 +47,22 @@ void workplace_close(struct workplace *w) {
     w->device = NULL;
 }
 
+static bool is_file_of(const struct workplace *w, const char *name, const char *path) {
+    char own[sizeof w->folder + 64];
+    snprintf(own, sizeof own, "%s/%s", w->folder, name);
+    return file_same(own, path);
+}
+
 bool workplace_spares(const struct workplace *w, const char *option, const char *path,
                       struct error *error) {
-    for (int i = 0; i <= CIFAR10_TRAIN_FILES; i++) {
-        const char *name = i < CIFAR10_TRAIN_FILES ? cifar10_file(CIFAR10_TRAIN, i)
-                                                   : cifar10_file(CIFAR10_TEST, 0);
-        char batch[sizeof w->folder + 64];
-        snprintf(batch, sizeof batch, "%s/%s", w->folder, name);
-        if (file_same(batch, path))
-            return error_set(
-                error, STATUS_USAGE,
-                "--%s %s: is a batch of the data set and will not be overwritten; name "
-                "another file",
-                option, path);
-    }
-    return true;
+    bool own = is_file_of(w, cifar10_names_file, path) ||
+               is_file_of(w, cifar10_file(CIFAR10_TEST, 0), path);
+    for (int i = 0; i < CIFAR10_TRAIN_FILES; i++)
+        own = own || is_file_of(w, cifar10_file(CIFAR10_TRAIN, i), path);
+    return !own || error_set(error, STATUS_USAGE,
+                             "--%s %s: is a file of the data set and will not be overwritten; name "
+                             "another file",
+                             option, path);
 }
 
 const char *workplace_data_kind(const struct workplace *w) {

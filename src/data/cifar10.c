@@ -15,7 +15,7 @@ static const char *const TRAIN_FILES[CIFAR10_TRAIN_FILES] = {"data_batch_1.bin",
                                                              "data_batch_3.bin", "data_batch_4.bin",
                                                              "data_batch_5.bin"};
 static const char TEST_FILE[] = "test_batch.bin";
-static const char NAMES_FILE[] = "batches.meta.txt";
+const char cifar10_names_file[] = "batches.meta.txt";
 static const char USUAL_FOLDER[] = "cifar-10-batches-bin";
 
 enum { LARGEST_BATCH = 1 << 30 }; /* bytes; 35 times the original */
@@ -190,7 +190,7 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
     enum { MOST = 1024 }; /* bytes; the original has 61 */
     char path[PATH_MAX], text[MOST + 1];
     struct file file;
-    path_of(path, folder, NAMES_FILE);
+    path_of(path, folder, cifar10_names_file);
     if (access(path, F_OK) != 0) {
         *names = cifar10_official_names;
         return true;
@@ -261,6 +261,6 @@ bool cifar10_save_names(const struct cifar10_names *names, const char *folder,
     size_t size = 0;
     for (int i = 0; i < CIFAR10_CLASSES; i++)
         size += (size_t)sprintf(text + size, "%s\n", names->name[i]);
-    path_of(path, folder, NAMES_FILE);
+    path_of(path, folder, cifar10_names_file);
     return file_replace(path, text, size, error);
 }

@@ -156,9 +156,10 @@ must 'the log tells how a diverged run ended' grep -q '"event":"end","finished":
 fails 2 '--log and --model are the same file, best.ckpt' cifar-train --data good --log ./best.ckpt
 fails 2 '--log and --model are the same file, new.ckpt' cifar-train --data good --log ./new.ckpt --model new.ckpt
 fails 2 '--grid and --model are the same file' cifar-test --data good --grid ./best.ckpt
-fails 2 '--model good/data_batch_2.bin: is a batch of the data set' cifar-train --data good --model good/data_batch_2.bin
-fails 2 '--log ./good/test_batch.bin: is a batch of the data set' cifar-train --data good --log ./good/test_batch.bin
-fails 2 '--grid good/test_batch.bin: is a batch of the data set' cifar-test --data good --grid good/test_batch.bin
+fails 2 '--model good/data_batch_2.bin: is a file of the data set' cifar-train --data good --model good/data_batch_2.bin
+fails 2 '--log ./good/test_batch.bin: is a file of the data set' cifar-train --data good --log ./good/test_batch.bin
+fails 2 '--model good/batches.meta.txt: is a file of the data set' cifar-train --data good --model good/batches.meta.txt
+fails 2 '--grid good/test_batch.bin: is a file of the data set' cifar-test --data good --grid good/test_batch.bin
 must 'nothing is destroyed' cifar-test --data good --grid ''
 
 # --- Output that cannot be written: 1, and before any training.
