@@ -21,7 +21,7 @@ struct settings {
     const char *program; /* what the user called: "cifar-train" */
     bool help, version;
     const char *data; /* NULL: where the data usually is */
-    const char *device, *model;
+    const char *device, *precision, *model;
     const char *log, *grid; /* NULL: none */
     const char *folder;     /* of cifar-synth: its one word */
     int64_t epochs, batch, seed, log_every;

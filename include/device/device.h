@@ -94,11 +94,14 @@ struct program {
 /* What all backends have in common; a backend's own device begins with it. */
 struct device {
     const struct device_ops *ops;
+    bool runs_ahead;        /* ops return before they are done: whoever waits queues more first */
+    char passed_over[1024]; /* why "auto" took no GPU, if there was a choice; else empty */
 };
 
 /* How a device is to be opened. */
 struct device_options {
     int threads; /* CPU threads that it may use, at least 1 */
+    bool tf32;   /* products may round their factors to TF32 where a GPU can do that */
 };
 
 struct device_ops {
@@ -106,12 +109,13 @@ struct device_ops {
 
     /* ---- the device ---- */
 
-    /* Errors (STATUS_DEVICE): it is not there or cannot be used, with the reason and what to do. */
+    /* Errors (STATUS_DEVICE): it is not there or cannot be used, with the reason and what to do,
+     * as a sentence that "--device NAME: " can stand before. */
     bool (*open)(struct device **device, const struct device_options *options, struct error *error);
     void (*close)(struct device *device);
 
     /* Describes it in one line for people: what computes, in which version, with how many threads.
-     * With device NULL, the backend alone. */
+     * With device NULL, the backend alone, and whether it could be used here. */
     void (*describe)(const struct device *device, char *text, size_t size);
 
     /* Bytes of memory that it holds now. */
@@ -146,8 +150,9 @@ struct device_ops {
                           int64_t length);
 
     /* The results of the pass so far: the mean loss of each of the steps [first, first + count),
-     * and the predicted class of the first `count` images in the order of the pass. Both wait for
-     * the ops before them. Errors (STATUS_DEVICE): the device failed. */
+     * and the predicted class of the first `count` images in the order of the pass. The losses wait
+     * for the calls of repeat() that made them and need not wait for later ones, the predictions
+     * wait for all ops before them. Errors (STATUS_DEVICE): the device failed. */
     bool (*losses)(struct device *device, const struct loader *loader, float *losses, int64_t first,
                    int64_t count, struct error *error);
     bool (*predictions)(struct device *device, const struct loader *loader, uint8_t *classes,
@@ -155,7 +160,7 @@ struct device_ops {
 
     /* ---- steps ---- */
 
-    /* Runs the program's step `times` times. */
+    /* Runs the program's step, which reads one data set at most, `times` times. */
     void (*repeat)(struct device *device, struct program *program, int64_t times);
 
     /* ---- ops ---- */

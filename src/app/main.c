@@ -18,7 +18,7 @@
 static void print_version(void) {
     printf("cifar %s\n", CIFAR_VERSION);
     for (int i = 0; device_name(i) != NULL; i++) {
-        char text[256] = "not built in";
+        char text[512] = "not built in";
         struct error error;
         const struct device_ops *device = device_find(device_name(i), &error);
         if (device != NULL)

@@ -56,6 +56,8 @@ static const struct option_row {
     {SYNTH, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL, "draws other images"},
     {RUN, "device", "NAME", TEXT, AT(device), 1, 0, "auto", NULL,
      "what computes: auto, cpu, openblas, cuda or cudnn"},
+    {RUN, "precision", "NAME", TEXT, AT(precision), 1, 0, "float32", NULL,
+     "float32, or tf32: a GPU may round factors to 10 bits"},
     {RUN, "threads", "N", WHOLE, AT(threads), 1, 1024, "0", "all cores",
      "CPU threads; results do not depend on them"},
     {RUN, "model", "FILE", TEXT, AT(model), 1, 0, "best.ckpt", NULL,
@@ -231,6 +233,10 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
         if (settings->help || settings->version)
             return true;
     }
+    if (settings->precision != NULL && strcmp(settings->precision, "float32") != 0 &&
+        strcmp(settings->precision, "tf32") != 0)
+        return error_set(error, STATUS_USAGE, "--precision %s: float32 or tf32 is expected",
+                         settings->precision);
     const bool wants_folder = settings->command == COMMAND_SYNTH;
     if (wants_folder && optind < argc)
         settings->folder = argv[optind++];

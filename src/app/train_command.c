@@ -61,6 +61,8 @@ static void print_settings(const struct settings *s, const struct workplace *w, 
     const double memory = (double)w->device->ops->memory(w->device) / 1e6;
     printf("cifar-train %s\n", CIFAR_VERSION);
     printf("  device    %s: %s\n", w->device->ops->name, device);
+    if (w->device->passed_over[0] != '\0')
+        printf("  GPU       not used: %s\n", w->device->passed_over);
     printf("  data      %s: %lld training and %lld test images (%s)\n", w->folder,
            (long long)w->train.count, (long long)w->test.count, workplace_data_kind(w));
     printf("  network   %d layers, %zu parameters\n", NETWORK_LAYERS, network_plan()->parameters);
@@ -76,23 +78,23 @@ static void print_settings(const struct settings *s, const struct workplace *w, 
 
 static json_t *start_record(const struct settings *s, const struct workplace *w, const char *device,
                             const struct trainer *trainer) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, "
-                     "s:o, s:o, s:I}",
-                     "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
-                     "device_description", device, "data", json_text(w->folder), "synthetic",
-                     w->synthetic, "train_images", (json_int_t)w->train.count, "test_images",
-                     (json_int_t)w->test.count, "epochs", (json_int_t)s->epochs, "batch",
-                     trainer->pass.whole.n, "lr", s->lr, "weight_decay", s->weight_decay, "seed",
-                     (json_int_t)s->seed, "threads", (json_int_t)w->threads, "log_every",
-                     (json_int_t)s->log_every, "limit",
-                     s->limit > 0 ? json_integer(s->limit) : json_null(), "model",
-                     json_text(s->model), "parameters", (json_int_t)network_plan()->parameters);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, "
+        "s:o, s:o, s:I}",
+        "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
+        "device_description", device, "precision", s->precision, "data", json_text(w->folder),
+        "synthetic", w->synthetic, "train_images", (json_int_t)w->train.count, "test_images",
+        (json_int_t)w->test.count, "epochs", (json_int_t)s->epochs, "batch", trainer->pass.whole.n,
+        "lr", s->lr, "weight_decay", s->weight_decay, "seed", (json_int_t)s->seed, "threads",
+        (json_int_t)w->threads, "log_every", (json_int_t)s->log_every, "limit",
+        s->limit > 0 ? json_integer(s->limit) : json_null(), "model", json_text(s->model),
+        "parameters", (json_int_t)network_plan()->parameters);
 }
 
 static bool run(struct trainer *trainer, struct listener *listener, const struct workplace *w,
                 struct error *error) {
     const struct settings *s = listener->settings;
-    char device[256];
+    char device[512];
     w->device->ops->describe(w->device, device, sizeof device);
     if (!s->quiet)
         print_settings(s, w, device, trainer);

@@ -26,7 +26,10 @@ bool workplace_open(struct workplace *w, const struct settings *settings, bool t
     *w = (struct workplace){0};
     w->threads = (int)(settings->threads > 0 ? settings->threads : core_count());
     const char *dir = settings->data ? settings->data : getenv("CIFAR10_DIR");
-    const struct device_options options = {.threads = w->threads};
+    const struct device_options options = {
+        .threads = w->threads,
+        .tf32 = strcmp(settings->precision, "tf32") == 0,
+    };
     bool good =
         device_open(&w->device, settings->device, &options, error) &&
         cifar10_find(w->folder, dir != NULL && dir[0] != '\0' ? dir : DEFAULT_DATA, error) &&
@@ -107,7 +110,7 @@ static void print_clean(const char *text) {
 void judgement_print(const struct judgement *j, const struct workplace *w,
                      const struct settings *settings) {
     const char *epoch = metadata_get(&j->about, "epoch"), *data = metadata_get(&j->about, "data");
-    char text[256];
+    char text[512];
     printf("model   %s", settings->model);
     if (epoch != NULL && data != NULL) {
         printf(": epoch ");
@@ -119,4 +122,6 @@ void judgement_print(const struct judgement *j, const struct workplace *w,
            workplace_data_kind(w));
     w->device->ops->describe(w->device, text, sizeof text);
     printf("device  %s: %s\n", w->device->ops->name, text);
+    if (w->device->passed_over[0] != '\0')
+        printf("GPU     not used: %s\n", w->device->passed_over);
 }

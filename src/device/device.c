@@ -5,29 +5,54 @@
 
 extern const struct device_ops openblas_ops;
 
+#ifdef CIFAR_CUDA
+extern const struct device_ops cudnn_ops;
+static const struct device_ops *const CUDNN = &cudnn_ops;
+#else
+static const struct device_ops *const CUDNN = NULL;
+#endif
+
 /* The one list of backends, best first. One that this program was built without has no ops. */
 static const struct {
     const char *name;
     const struct device_ops *ops;
     const char *missing; /* what to do without it */
 } BACKENDS[] = {
-    {"cuda", NULL, "this version has no GPU backend yet; use --device openblas"},
-    {"cudnn", NULL, "this version has no GPU backend yet; use --device openblas"},
+    {"cuda", NULL, "this version has no kernels of its own for all layers yet; use --device cudnn"},
+    {"cudnn", CUDNN,
+     "build the program where the CUDA toolkit and cuDNN are installed (cmake -DCIFAR_CUDA=ON)"},
     {"cpu", &openblas_ops, NULL}, /* until it has kernels of its own */
     {"openblas", &openblas_ops, NULL},
 };
 enum { BACKEND_COUNT = sizeof BACKENDS / sizeof *BACKENDS };
 
+/* The best device that opens. A GPU that does not is no error here, but the user learns why. */
+static bool open_best(struct device **device, const struct device_options *options,
+                      struct error *error) {
+    struct error reason = {STATUS_DEVICE, ""};
+    if (CUDNN == NULL)
+        error_set(&reason, STATUS_DEVICE, "this program was built without CUDA");
+    for (int i = 0; i < BACKEND_COUNT; i++) {
+        if (BACKENDS[i].ops == NULL)
+            continue;
+        if (BACKENDS[i].ops->open(device, options, error)) {
+            snprintf((*device)->passed_over, sizeof(*device)->passed_over, "%.1000s", reason.text);
+            return true;
+        }
+        reason = *error;
+    }
+    return false; /* with the error of the last one */
+}
+
 bool device_open(struct device **device, const char *name, const struct device_options *options,
                  struct error *error) {
-    if (strcmp(name, "auto") != 0) {
-        const struct device_ops *ops = device_find(name, error);
-        return ops != NULL && ops->open(device, options, error);
-    }
-    for (int i = 0; i < BACKEND_COUNT; i++)
-        if (BACKENDS[i].ops != NULL && BACKENDS[i].ops->open(device, options, error))
-            return true;
-    return false; /* with the error of the last one */
+    struct error reason;
+    if (strcmp(name, "auto") == 0)
+        return open_best(device, options, error);
+    const struct device_ops *ops = device_find(name, error);
+    if (ops == NULL || ops->open(device, options, &reason))
+        return ops != NULL;
+    return error_set(error, reason.status, "--device %s: %s", name, reason.text);
 }
 
 const char *device_name(int i) {

@@ -11,8 +11,8 @@
 /* Images in a batch of the evaluation after each epoch: enough for every core. */
 enum { EVALUATION_BATCH = 100 };
 
-/* Steps are queued in runs that last about so many seconds, so that progress shows and a device
- * that works on its own is not waited for after each step. */
+/* Steps are queued in runs that last about so many seconds, so that progress shows; a device that
+ * works on its own has the next run queued before the losses of one are waited for. */
 static const double RUN_SECONDS = 0.05;
 
 static int64_t least(int64_t a, int64_t b) {
@@ -81,6 +81,15 @@ static bool diverged(const struct trainer *t, int epoch, const char *what, doubl
                      epoch, what, isnan(value) ? "NaN" : "infinite", kept, t->settings.lr);
 }
 
+/* Queues the run of steps that begins at `first` and answers how long it is: no longer than to the
+ * next log, so that logs come when they should. */
+static int64_t queue_run(struct trainer *t, int64_t first) {
+    const int64_t to_log = t->settings.log_every - first % t->settings.log_every;
+    const int64_t count = least(least(t->run, to_log), t->pass.steps - first);
+    pass_run(&t->pass, first, count);
+    return count;
+}
+
 /* The training of one epoch; its mean loss goes to *mean. */
 static bool train_epoch(struct trainer *t, int epoch, const struct train_observer *observer,
                         double *mean, struct error *error) {
@@ -92,11 +101,11 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
 
     random_permutation(&t->random, t->order, (uint32_t)t->pass.images);
     op->loader_rewind(t->device, t->loader, t->order, t->pass.images);
-    for (int64_t first = 0, count; first < steps; first += count) {
-        const int64_t to_log = log_every - first % log_every;
-        const double began = clock_seconds();
-        count = least(least(t->run, to_log), steps - first);
-        pass_run(&t->pass, first, count);
+    int64_t count, ahead = 0; /* steps in this run, and queued behind it */
+    double began = clock_seconds();
+    for (int64_t first = 0; first < steps; first += count) {
+        count = ahead > 0 ? ahead : queue_run(t, first);
+        ahead = t->device->runs_ahead && first + count < steps ? queue_run(t, first + count) : 0;
         if (!op->losses(t->device, t->loader, t->losses, first, count, error))
             return false;
         for (int64_t i = 0; i < count; i++) {
@@ -122,7 +131,8 @@ static bool train_epoch(struct trainer *t, int epoch, const struct train_observe
                 return false;
             running = 0;
         }
-        const double seconds = clock_seconds() - began;
+        const double now = clock_seconds(), seconds = now - began;
+        began = now;
         if (seconds < RUN_SECONDS / 2 && count == t->run)
             t->run *= 2;
         else if (seconds > RUN_SECONDS * 2 && t->run > 1)

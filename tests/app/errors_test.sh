@@ -140,7 +140,7 @@ must 'nothing is printed before the error' test ! -s out
 
 # --- Devices: 5.
 
-for device in cuda cudnn; do
+for device in cuda; do
     fails 5 "--device $device: this backend is not built in" cifar-train --data good --device "$device"
 done
 fails 5 '--device gpu: there is no such device; choose one of auto, .*openblas' cifar-train --data good --device gpu

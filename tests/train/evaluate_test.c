@@ -24,7 +24,7 @@ static int open_network(void **unused) {
     struct error error;
     (void)unused;
     network_state_new(&state);
-    if (!device_open(&device, "openblas", &(struct device_options){2}, &error) ||
+    if (!device_open(&device, "openblas", &(struct device_options){.threads = 2}, &error) ||
         !checkpoint_load(GOLDEN "/after3.safetensors", &state, NULL, &error))
         return 1;
     synth_draw(&images, CIFAR10_TEST, IMAGES, 0);

@@ -82,7 +82,8 @@ static bool run(struct train_settings settings, int count, int threads, struct r
     const struct metadata about = {0};
     const struct train_observer observer = {record, on_progress, on_step, on_epoch};
     *record = (struct record){.trainer = &trainer, .spoil_lr = record->spoil_lr};
-    assert_true(device_open(&device, "openblas", &(struct device_options){threads}, error));
+    assert_true(
+        device_open(&device, "openblas", &(struct device_options){.threads = threads}, error));
     synth_draw(&images, CIFAR10_TRAIN, count, 0);
     synth_draw(&test, CIFAR10_TEST, 30, 0);
     trainer_init(&trainer, device, &settings, &images, &test, &about);
@@ -134,7 +135,8 @@ struct by_hand {
 static void by_hand_open(struct by_hand *h, int count, const struct train_settings *settings) {
     const size_t parameters = network_plan()->parameters;
     struct error error;
-    assert_true(device_open(&h->device, "openblas", &(struct device_options){2}, &error));
+    assert_true(
+        device_open(&h->device, "openblas", &(struct device_options){.threads = 2}, &error));
     const struct device_ops *op = h->device->ops;
     synth_draw(&h->images, CIFAR10_TRAIN, count, 0);
     h->loader = op->loader_new(h->device, h->images.records, count, 3, 32, 32);

@@ -57,7 +57,7 @@ static bool openblas_open(struct device **device, const struct device_options *o
     flush_denormals();
     if (!sgemm_is_right())
         return error_set(error, STATUS_DEVICE,
-                         "--device openblas: %s with its kernels for '%s' multiplies matrices "
+                         "%s with its kernels for '%s' multiplies matrices "
                          "wrongly on this processor; set OPENBLAS_CORETYPE=Haswell (or another "
                          "core that fits) in the environment, or install another OpenBLAS",
                          openblas_get_config(), openblas_get_corename());

@@ -1,0 +1,357 @@
+/* Our own kernels: all that is no convolution and no matrix product. See kernels.h for what each
+ * computes; the formulas are those of src/device/openblas.
+ *
+ * Written in what C and CUDA C++ have in common, so that the tests can run them on a CPU.
+ *
+ * Sums over a batch are in double and have one order, whatever order the blocks run in: each block
+ * leaves its part in memory, and the blocks of the next kernel add up the parts. */
+#include "kernels.h"
+
+#ifdef __cplusplus
+#    define KERNEL extern "C" __global__ void __launch_bounds__(KERNEL_BLOCK, 1)
+#else
+#    define KERNEL __global__ void
+#endif
+
+/* The place of this thread among all threads of a row of blocks, and how many those are. */
+static __device__ int64_t first_index(void) {
+    return (int64_t)blockIdx.x * KERNEL_BLOCK + threadIdx.x;
+}
+
+static __device__ int64_t index_step(void) {
+    return (int64_t)gridDim.x * KERNEL_BLOCK;
+}
+
+/* Whether all other of the `blocks` blocks that call this with the same counter have done so, and
+ * may have their results read; true in one of them. The counter is 0 again then. */
+static __device__ bool is_last_block(unsigned *done, unsigned blocks) {
+    __shared__ bool last;
+    __threadfence(); /* this thread's results, before the block is counted */
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(done, 1u) == blocks - 1;
+        if (last)
+            *done = 0;
+    }
+    __syncthreads();
+    if (last)
+        __threadfence(); /* the others' results, after they were counted */
+    return last;
+}
+
+/* The sums of `a` and `b` over the threads of this block, in all of them: of 16 rows of 16, which
+ * is the fewest steps one after the other. */
+static __device__ void sum_block(double *a, double *b) {
+    enum { ROWS = 16, COLUMNS = KERNEL_BLOCK / ROWS };
+    __shared__ double parts[2][KERNEL_BLOCK], sums[2][COLUMNS];
+    const unsigned t = threadIdx.x, which = t / COLUMNS, column = t % COLUMNS;
+    double sum = 0;
+    parts[0][t] = *a;
+    parts[1][t] = *b;
+    __syncthreads();
+    if (which < 2) {
+        for (int row = 0; row < ROWS; row++)
+            sum += parts[which][row * COLUMNS + column];
+        sums[which][column] = sum;
+    }
+    __syncthreads();
+    *a = *b = 0;
+    for (int k = 0; k < COLUMNS; k++) {
+        *a += sums[0][k];
+        *b += sums[1][k];
+    }
+}
+
+/* Of the kernels of a batch normalisation, a block has channel blockIdx.x of some of the images,
+ * and leaves, or adds up, the sums of that channel. */
+static __device__ int first_image(int n) {
+    return (int)((int64_t)n * blockIdx.y / gridDim.y);
+}
+
+static __device__ int end_image(int n) {
+    return (int)((int64_t)n * (blockIdx.y + 1) / gridDim.y);
+}
+
+static __device__ void leave_sums(struct partial_sums *partial, double a, double b) {
+    sum_block(&a, &b);
+    if (threadIdx.x == 0) {
+        partial->sums[blockIdx.x][blockIdx.y][0] = a;
+        partial->sums[blockIdx.x][blockIdx.y][1] = b;
+    }
+}
+
+static __device__ void add_up_sums(double *a, double *b, const struct partial_sums *partial) {
+    const bool has_part = threadIdx.x < gridDim.y;
+    *a = has_part ? partial->sums[blockIdx.x][threadIdx.x][0] : 0;
+    *b = has_part ? partial->sums[blockIdx.x][threadIdx.x][1] : 0;
+    sum_block(a, b);
+}
+
+/* Whether this thread writes what all blocks of the channel have found. */
+static __device__ bool writes_channel(void) {
+    return blockIdx.y == 0 && threadIdx.x == 0;
+}
+
+/* ---- data ---- */
+
+KERNEL load_batch(const struct load_batch_args a) {
+    const int64_t next = a.cursor->next;
+    const uint32_t image = a.order[next + blockIdx.x];
+    const uint8_t *pixels = a.records + (int64_t)image * (1 + a.pixels) + 1;
+    float *x = a.x + (int64_t)blockIdx.x * a.pixels;
+    for (unsigned i = blockIdx.y * KERNEL_BLOCK + threadIdx.x; i < (unsigned)a.pixels;
+         i += gridDim.y * KERNEL_BLOCK)
+        x[i] = ((float)pixels[i] / 255.0f - 0.5f) / 0.5f;
+    if (is_last_block(&a.cursor->blocks, gridDim.x * gridDim.y) && threadIdx.x == 0)
+        a.cursor->next = next + a.n;
+}
+
+/* ---- bias ---- */
+
+KERNEL add_bias(const struct add_bias_args a) {
+    const int64_t count = (int64_t)a.n * a.c * a.plane;
+    for (int64_t i = first_index(); i < count; i += index_step())
+        a.y[i] += a.bias[i / a.plane % a.c];
+}
+
+KERNEL bias_gradients(const struct bias_gradients_args a) {
+    int job = 0, channel = (int)blockIdx.x;
+    while (channel >= a.job[job].c)
+        channel -= a.job[job++].c;
+    const struct bias_gradient of = a.job[job];
+    double sum = 0, none = 0;
+    for (int i = 0; i < of.n; i++) {
+        const float *dy = of.dy + ((int64_t)i * of.c + channel) * of.plane;
+        for (int j = threadIdx.x; j < of.plane; j += KERNEL_BLOCK)
+            sum += (double)dy[j];
+    }
+    sum_block(&sum, &none);
+    if (threadIdx.x == 0)
+        of.dbias[channel] = (float)sum;
+}
+
+/* ---- batch normalisation with ReLU and max-pool ---- */
+
+static __device__ float addend_of(const struct normal_input *in) {
+    return in->addend == NULL ? 0 : in->addend[blockIdx.x];
+}
+
+/* One image of this block's channel. */
+static __device__ const float *plane_of(const struct normal_input *in, int image) {
+    return in->x + ((int64_t)image * in->c + blockIdx.x) * in->h * in->w;
+}
+
+KERNEL batch_sums(const struct batch_sums_args a) {
+    const float addend = addend_of(&a.in);
+    const int end = end_image(a.in.n);
+    double sum = 0, squares = 0;
+    for (int i = first_image(a.in.n); i < end; i++) {
+        const float *x = plane_of(&a.in, i);
+        for (int j = threadIdx.x; j < a.in.h * a.in.w; j += KERNEL_BLOCK) {
+            const double value = (double)(x[j] + addend);
+            sum += value;
+            squares += value * value; /* of a float: exact, so little is lost to cancellation */
+        }
+    }
+    leave_sums(a.partial, sum, squares);
+}
+
+/* The numbers of this block's channel. The kernels of the forward and the backward pass make z, the
+ * normalised, scaled and shifted x, by the same operations, so both see the same maximums. */
+struct channel {
+    float addend, mean, gain, bias;
+};
+
+static __device__ struct channel channel_of(const struct normal_input *in, float mean,
+                                            float invstd) {
+    struct channel s;
+    s.addend = addend_of(in);
+    s.mean = mean;
+    s.gain = invstd * in->weight[blockIdx.x];
+    s.bias = in->bias[blockIdx.x];
+    return s;
+}
+
+static __device__ float centred(float x, const struct channel *s) {
+    return x + s->addend - s->mean;
+}
+
+static __device__ float normalised(float x, const struct channel *s) {
+    return fmaf(centred(x, s), s->gain, s->bias);
+}
+
+/* The largest z of a window whose first pixel is `x`, and where it is: the first of equals; NaN
+ * counts as the largest. */
+static __device__ float window_maximum(const float *x, int *at, const struct channel *s, int w,
+                                       int pool) {
+    float largest = normalised(x[0], s);
+    *at = 0;
+    for (int k = 1; k < pool * pool; k++) {
+        const int here = k / pool * w + k % pool;
+        const float z = normalised(x[here], s);
+        if (z > largest || isnan(z)) {
+            largest = z;
+            *at = here;
+        }
+    }
+    return largest;
+}
+
+/* The mean and 1/sqrt(variance + eps) of the batch; one thread keeps them. */
+static __device__ void batch_statistics(float *mean, float *invstd,
+                                        const struct normalise_args *a) {
+    const double m = (double)a->in.n * a->in.h * a->in.w;
+    double sum, squares;
+    add_up_sums(&sum, &squares, a->partial);
+    sum /= m;
+    double variance = squares / m - sum * sum;
+    variance = variance < 0 ? 0 : variance;
+    *mean = (float)sum;
+    *invstd = (float)(1 / sqrt(variance + (double)a->eps));
+    if (writes_channel()) {
+        const unsigned c = blockIdx.x;
+        const float unbiased = (float)(variance * m / (m - 1));
+        a->mean[c] = *mean;
+        a->invstd[c] = *invstd;
+        a->running_mean[c] = a->momentum * *mean + (1 - a->momentum) * a->running_mean[c];
+        a->running_var[c] = a->momentum * unbiased + (1 - a->momentum) * a->running_var[c];
+    }
+}
+
+KERNEL normalise(const struct normalise_args a) {
+    const int pool = a.in.pool, w = a.in.w, columns = w / pool, pooled = a.in.h / pool * columns;
+    const int end = end_image(a.in.n);
+    float mean, invstd;
+    if (a.partial != NULL) {
+        batch_statistics(&mean, &invstd, &a);
+    } else {
+        mean = a.running_mean[blockIdx.x];
+        invstd = 1 / sqrtf(a.running_var[blockIdx.x] + a.eps);
+    }
+    const struct channel s = channel_of(&a.in, mean, invstd);
+    for (int i = first_image(a.in.n); i < end; i++) {
+        const float *x = plane_of(&a.in, i);
+        float *y = a.y + ((int64_t)i * a.in.c + blockIdx.x) * pooled;
+        for (int j = threadIdx.x; j < pooled; j += KERNEL_BLOCK) {
+            const float *corner = x + (j / columns * w + j % columns) * pool;
+            int at;
+            const float z = window_maximum(corner, &at, &s, w, pool);
+            y[j] = z <= 0 ? 0 : z; /* lets NaN through */
+        }
+    }
+}
+
+KERNEL gradient_sums(const struct gradient_sums_args a) {
+    const struct channel s = channel_of(&a.in, a.mean[blockIdx.x], a.invstd[blockIdx.x]);
+    const int pool = a.in.pool, w = a.in.w, columns = w / pool, pooled = a.in.h / pool * columns;
+    const int end = end_image(a.in.n);
+    double sum = 0, dot = 0;
+    for (int i = first_image(a.in.n); i < end; i++) {
+        const float *x = plane_of(&a.in, i);
+        const float *dy = a.dy + ((int64_t)i * a.in.c + blockIdx.x) * pooled;
+        for (int j = threadIdx.x; j < pooled; j += KERNEL_BLOCK) {
+            const float *corner = x + (j / columns * w + j % columns) * pool;
+            int at;
+            const float z = window_maximum(corner, &at, &s, w, pool);
+            const double dz = z <= 0 ? 0 : (double)dy[j];
+            sum += dz;
+            dot += dz * (double)centred(corner[at], &s);
+        }
+    }
+    leave_sums(a.partial, sum, dot);
+}
+
+/* dx = (dz - mean of dz - (x - mean) * mean of dz (x - mean) * invstd^2) * invstd * weight. A
+ * thread has a window; those that are cut off at the right and the bottom edge are not pooled. */
+KERNEL normalise_gradient(const struct normalise_gradient_args a) {
+    const unsigned c = blockIdx.x;
+    const struct channel s = channel_of(&a.in, a.mean[c], a.invstd[c]);
+    const int pool = a.in.pool, h = a.in.h, w = a.in.w, end = end_image(a.in.n);
+    const int across = (w + pool - 1) / pool, down = (h + pool - 1) / pool;
+    const double m = (double)a.in.n * h * w, invstd = (double)a.invstd[c];
+    double sum, dot;
+    add_up_sums(&sum, &dot, a.partial);
+    if (writes_channel()) {
+        a.dbias[c] = (float)sum;
+        a.dweight[c] = (float)(dot * invstd);
+    }
+    const float mean_dz = (float)(sum / m), slope = (float)(dot / m * invstd * invstd);
+    for (int i = first_image(a.in.n); i < end; i++) {
+        const int64_t image = (int64_t)i * a.in.c + c;
+        const float *x = plane_of(&a.in, i), *dy = a.dy + image * (h / pool) * (w / pool);
+        float *dx = a.dx + image * h * w;
+        for (int j = threadIdx.x; j < across * down; j += KERNEL_BLOCK) {
+            const int row = j / across, column = j % across, corner = (row * w + column) * pool;
+            int at = -1;
+            float gradient = 0;
+            if (row < h / pool && column < w / pool &&
+                !(window_maximum(x + corner, &at, &s, w, pool) <= 0))
+                gradient = dy[row * (w / pool) + column];
+            for (int k = 0; k < pool * pool; k++) {
+                const int here = k / pool * w + k % pool;
+                if (row * pool + k / pool >= h || column * pool + k % pool >= w)
+                    continue;
+                const float dz = here == at ? gradient : 0;
+                dx[corner + here] = (dz - mean_dz - centred(x[corner + here], &s) * slope) * s.gain;
+            }
+        }
+    }
+}
+
+/* ---- loss and optimiser ---- */
+
+KERNEL cross_entropy(const struct cross_entropy_args a) {
+    const int64_t first = a.cursor->next - a.n, step = a.cursor->steps;
+    const double share = 1.0 / a.n;
+    double total = 0, none = 0;
+    for (int i = threadIdx.x; i < a.n; i += KERNEL_BLOCK) {
+        float *z = a.logits + (int64_t)i * a.classes;
+        const int label = a.records[(int64_t)a.order[first + i] * (1 + a.pixels)];
+        int best = 0;
+        for (int k = 0; k < a.classes && a.addend != NULL; k++)
+            z[k] += a.addend[k];
+        for (int k = 1; k < a.classes; k++)
+            if (z[k] > z[best])
+                best = k;
+        double sum = 0; /* of e^(z - largest z), which cannot overflow */
+        for (int k = 0; k < a.classes; k++)
+            sum += (double)expf(z[k] - z[best]);
+        total += log(sum) + (double)z[best] - (double)z[label];
+        a.predicted[first + i] = (uint8_t)best;
+        if (a.dlogits == NULL)
+            continue;
+        const double scale = 1 / sum;
+        for (int k = 0; k < a.classes; k++) {
+            const double softmax = (double)expf(z[k] - z[best]) * scale;
+            a.dlogits[(int64_t)i * a.classes + k] = (float)((softmax - (k == label)) * share);
+        }
+    }
+    sum_block(&total, &none);
+    if (threadIdx.x == 0) {
+        a.losses[step] = (float)(total * share);
+        a.cursor->steps = step + 1;
+    }
+}
+
+KERNEL adam(const struct adam_args a) {
+    __shared__ float step_size, correction;
+    const int64_t step = a.clock->steps + 1;
+    if (threadIdx.x == 0) {
+        step_size = (float)(a.lr / (1 - pow(a.beta1, (double)step)));
+        correction = (float)sqrt(1 - pow(a.beta2, (double)step));
+    }
+    __syncthreads();
+    const float decay = (float)a.weight_decay, eps = (float)a.eps;
+    const float rest1 = (float)(1 - a.beta1);
+    const float beta2 = (float)a.beta2, rest2 = (float)(1 - a.beta2);
+    for (int64_t i = first_index(); i < a.count; i += index_step()) {
+        const float g = a.dw[i] + decay * a.w[i];
+        const float m = a.m[i] + rest1 * (g - a.m[i]);
+        const float v = beta2 * a.v[i] + rest2 * g * g;
+        a.m[i] = m;
+        a.v[i] = v;
+        a.w[i] -= step_size * (m / (sqrtf(v) / correction + eps));
+    }
+    if (is_last_block(&a.clock->blocks, gridDim.x) && threadIdx.x == 0)
+        a.clock->steps = step;
+}

@@ -1,0 +1,244 @@
+/* The ops: which plan, product or kernel computes what.
+ *
+ * A step of few images is made of short kernels, and starting one takes longer than its work. So
+ * within a program, where nobody else looks, two things are put off:
+ *  - the bias of a product stays a promise, the tensor's `addend`. Batch normalisation and the loss
+ *    add it as they read; all else has it added first.
+ *  - the gradients of all biases are summed by one kernel, before Adam wants them or a tensor that
+ *    they come from is overwritten.
+ * The sums are the same, so the bits are. */
+#include "cudnn.h"
+
+static int least(int64_t a, int64_t b) {
+    return (int)(a < b ? a : b);
+}
+
+/* ---- what is put off ---- */
+
+void cudnn_settle(struct cudnn *d, const struct tensor *tensor) {
+    const int n = tensor->addend_images;
+    const int64_t count = (int64_t)n * tensor->c * tensor->plane;
+    if (tensor->addend != NULL)
+        LAUNCH(d, add_bias, (count + KERNEL_BLOCK - 1) / KERNEL_BLOCK, 1, .y = tensor->data,
+               .bias = tensor->addend, .n = n, .c = tensor->c, .plane = tensor->plane);
+    ((struct tensor *)tensor)->addend = NULL;
+}
+
+void cudnn_settle_gradients(struct cudnn *d) {
+    int channels = 0;
+    if (d->owed.jobs == 0)
+        return;
+    for (int i = 0; i < d->owed.jobs; i++) {
+        channels += d->owed.job[i].c;
+        d->owed_by[i]->owes = false;
+    }
+    cudnn_launch(d, KERNEL_bias_gradients, channels, 1, &d->owed);
+    d->owed.jobs = 0;
+}
+
+/* The memory of a tensor that is read as it is, and of one that is overwritten. */
+static const float *read(struct cudnn *d, const struct tensor *tensor) {
+    cudnn_settle(d, tensor);
+    return tensor->data;
+}
+
+static float *written(struct cudnn *d, struct tensor *tensor) {
+    if (tensor->owes)
+        cudnn_settle_gradients(d);
+    tensor->addend = NULL;
+    return tensor->data;
+}
+
+static void add_bias(struct cudnn *d, struct tensor *y, struct slice bias, int n) {
+    y->addend = slice_data(bias);
+    y->addend_images = n;
+    if (d->running == NULL)
+        cudnn_settle(d, y);
+}
+
+static void bias_gradient(struct cudnn *d, struct slice dbias, const struct tensor *dy, int n) {
+    const struct bias_gradient job = {slice_data(dbias), read(d, dy), n, dy->c, dy->plane};
+    if (d->owed.jobs == KERNEL_JOBS)
+        cudnn_settle_gradients(d);
+    d->owed_by[d->owed.jobs] = (struct tensor *)dy;
+    d->owed.job[d->owed.jobs++] = job;
+    ((struct tensor *)dy)->owes = true;
+    if (d->running == NULL)
+        cudnn_settle_gradients(d);
+}
+
+/* ---- convolution ---- */
+
+/* The largest power of two, up to 16, that divides the three addresses. */
+static int alignment_of(const void *a, const void *b, const void *c) {
+    const uintptr_t all = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c | 16;
+    return (int)(all & (~all + 1));
+}
+
+static bool same(const struct convolution *a, const struct convolution *b) {
+    return a->kind == b->kind && a->n == b->n && a->in == b->in && a->out == b->out &&
+           a->kernel == b->kernel && a->pad == b->pad && a->h == b->h && a->w == b->w &&
+           a->alignment == b->alignment;
+}
+
+/* The plan of a convolution, chosen when it is needed for the first time, and a workspace for it. A
+ * smaller workspace is kept: graphs may have it. */
+static const struct plan *plan_for(struct cudnn *d, const struct convolution *convolution) {
+    struct plan *plan = d->plans;
+    while (plan != NULL && !same(&plan->convolution, convolution))
+        plan = plan->next;
+    if (plan != NULL)
+        return plan;
+    plan = plan_new(&d->planner, convolution, &d->failure);
+    if (plan == NULL) {
+        d->failed = true;
+        return NULL;
+    }
+    plan->next = d->plans;
+    d->plans = plan;
+    if (plan->workspace > d->workspace_size) {
+        d->workspace = device_memory(d, plan->workspace);
+        d->workspace_size = plan->workspace;
+    }
+    return plan;
+}
+
+static void convolve(struct cudnn *d, int kind, const struct conv2d *conv, const float *x,
+                     const float *w, const float *y, int n) {
+    const struct convolution convolution = {kind,
+                                            n,
+                                            conv->in,
+                                            conv->out,
+                                            conv->kernel,
+                                            conv->pad,
+                                            conv->h,
+                                            conv->w,
+                                            alignment_of(x, w, y)};
+    const struct plan *plan = d->failed ? NULL : plan_for(d, &convolution);
+    if (!d->failed && !plan_execute(plan, &d->planner, x, w, y, d->workspace, &d->failure))
+        d->failed = true;
+}
+
+void cudnn_conv2d_forward(struct device *device, struct tensor *y, const struct tensor *x,
+                          const struct conv2d *conv, int n) {
+    struct cudnn *d = cudnn_of(device);
+    convolve(d, CONV_FORWARD, conv, read(d, x), slice_data(conv->weight), written(d, y), n);
+    add_bias(d, y, conv->bias, n);
+}
+
+void cudnn_conv2d_backward(struct device *device, struct tensor *dx, const struct tensor *dy,
+                           const struct tensor *x, const struct conv2d *conv, int n) {
+    struct cudnn *d = cudnn_of(device);
+    convolve(d, CONV_BACKWARD_FILTER, conv, read(d, x), slice_data(conv->dweight), read(d, dy), n);
+    bias_gradient(d, conv->dbias, dy, n);
+    if (dx != NULL)
+        convolve(d, CONV_BACKWARD_DATA, conv, written(d, dx), slice_data(conv->weight), dy->data,
+                 n);
+}
+
+/* ---- batch normalisation ---- */
+
+/* Blocks that share a channel. */
+static int splits_for(int n) {
+    return least(n, KERNEL_SPLITS);
+}
+
+static struct normal_input input_of(const struct tensor *x, const struct batchnorm *norm, int n) {
+    require(norm->c <= KERNEL_CHANNELS);
+    return (struct normal_input){.x = x->data,
+                                 .addend = x->addend,
+                                 .weight = slice_data(norm->weight),
+                                 .bias = slice_data(norm->bias),
+                                 .n = n,
+                                 .c = norm->c,
+                                 .h = norm->h,
+                                 .w = norm->w,
+                                 .pool = norm->pool};
+}
+
+void cudnn_batchnorm_forward(struct device *device, struct tensor *y, const struct tensor *x,
+                             const struct batchnorm *norm, bool training, int n) {
+    struct cudnn *d = cudnn_of(device);
+    const struct normal_input in = input_of(x, norm, n);
+    float *saved = slice_data(norm->saved);
+    if (training)
+        LAUNCH(d, batch_sums, norm->c, splits_for(n), .partial = d->partial, .in = in);
+    LAUNCH(d, normalise, norm->c, splits_for(n), .y = written(d, y), .mean = saved,
+           .invstd = saved + norm->c, .running_mean = slice_data(norm->running_mean),
+           .running_var = slice_data(norm->running_var), .partial = training ? d->partial : NULL,
+           .in = in, .eps = norm->eps, .momentum = norm->momentum);
+}
+
+void cudnn_batchnorm_backward(struct device *device, struct tensor *dx, const struct tensor *dy,
+                              const struct tensor *x, const struct batchnorm *norm, int n) {
+    struct cudnn *d = cudnn_of(device);
+    const struct normal_input in = input_of(x, norm, n);
+    const float *mean = slice_data(norm->saved), *invstd = mean + norm->c;
+    LAUNCH(d, gradient_sums, norm->c, splits_for(n), .partial = d->partial, .dy = read(d, dy),
+           .mean = mean, .invstd = invstd, .in = in);
+    LAUNCH(d, normalise_gradient, norm->c, splits_for(n), .dx = written(d, dx),
+           .dweight = slice_data(norm->dweight), .dbias = slice_data(norm->dbias), .dy = dy->data,
+           .mean = mean, .invstd = invstd, .partial = d->partial, .in = in);
+}
+
+/* ---- Linear ---- */
+
+/* cuBLAS counts columns first, so to it our x [n][in] is a matrix of `in` rows and n columns. */
+static void product(struct cudnn *d, cublasOperation_t of_a, cublasOperation_t of_b, int rows,
+                    int columns, int depth, const float *a, int a_rows, const float *b, int b_rows,
+                    float *c) {
+    const float one = 1, zero = 0;
+    CUBLAS(d, cublasSgemm, d->blas, of_a, of_b, rows, columns, depth, &one, a, a_rows, b, b_rows,
+           &zero, c, rows);
+}
+
+void cudnn_linear_forward(struct device *device, struct tensor *y, const struct tensor *x,
+                          const struct linear *linear, int n) {
+    struct cudnn *d = cudnn_of(device);
+    const int in = linear->in, out = linear->out;
+    product(d, CUBLAS_OP_T, CUBLAS_OP_N, out, n, in, slice_data(linear->weight), in, read(d, x), in,
+            written(d, y));
+    add_bias(d, y, linear->bias, n);
+}
+
+void cudnn_linear_backward(struct device *device, struct tensor *dx, const struct tensor *dy,
+                           const struct tensor *x, const struct linear *linear, int n) {
+    struct cudnn *d = cudnn_of(device);
+    const int in = linear->in, out = linear->out;
+    product(d, CUBLAS_OP_N, CUBLAS_OP_N, in, n, out, slice_data(linear->weight), in, read(d, dy),
+            out, written(d, dx));
+    product(d, CUBLAS_OP_N, CUBLAS_OP_T, in, out, n, read(d, x), in, dy->data, out,
+            slice_data(linear->dweight));
+    bias_gradient(d, linear->dbias, dy, n);
+}
+
+/* ---- loss and optimiser ---- */
+
+/* The logits must be there afterwards, so the kernel writes them, too, if it adds to them. */
+void cudnn_cross_entropy(struct device *device, struct tensor *dlogits, const struct tensor *logits,
+                         struct loader *loader, int n) {
+    struct cudnn *d = cudnn_of(device);
+    cudnn_loader_steps(d, loader);
+    LAUNCH(d, cross_entropy, 1, 1, .logits = logits->data,
+           .dlogits = dlogits == NULL ? NULL : written(d, dlogits), .losses = loader->losses,
+           .predicted = loader->predicted, .addend = logits->addend, .records = loader->records,
+           .order = loader->order, .cursor = loader->cursor, .n = n,
+           .classes = logits->c * logits->plane, .pixels = loader->pixels);
+    ((struct tensor *)logits)->addend = NULL;
+}
+
+void cudnn_adam_step(struct device *device, const struct adam *adam) {
+    struct cudnn *d = cudnn_of(device);
+    const int64_t blocks = ((int64_t)adam->count + KERNEL_BLOCK - 1) / KERNEL_BLOCK;
+    cudnn_settle_gradients(d);
+    LAUNCH(d, adam, blocks, 1, .w = adam->parameters->data, .m = adam->exp_avg->data,
+           .v = adam->exp_avg_sq->data, .dw = adam->gradients->data, .clock = d->clock,
+           .count = (int64_t)adam->count, .lr = adam->lr, .beta1 = adam->beta1,
+           .beta2 = adam->beta2, .eps = adam->eps, .weight_decay = adam->weight_decay);
+}
+
+void cudnn_adam_seek(struct device *device, int64_t step) {
+    struct cudnn *d = cudnn_of(device);
+    const struct adam_clock clock = {.steps = step};
+    copy_to_device(d, d->clock, &clock, sizeof clock);
+}

@@ -1,0 +1,54 @@
+/* How cuDNN computes a convolution: the choice of an engine through its graph API.
+ *
+ * cuDNN offers engines best first; the first one is taken that computes in true float32 (TF32 only
+ * if that is allowed), gives the same bits each time, and keeps within the workspace. Choosing
+ * needs no GPU, only a description of one, so the tests do it on any machine. */
+#pragma once
+
+#include "libraries.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    PLAN_WORKSPACE = 256 << 20, /* bytes that an engine may ask for */
+    PLAN_ENGINES = 64,          /* that are looked at in each of two lists */
+    PLAN_DESCRIPTORS = 3 * 2 * PLAN_ENGINES + 16,
+};
+
+/* One of a convolution's three products. For x [n][in][h][w], w [out][in][kernel][kernel] and
+ * y [n][out][..][..], as in PyTorch: y of x and w; dx of dy and w; dw of dy and x. */
+struct convolution {
+    enum { CONV_FORWARD, CONV_BACKWARD_DATA, CONV_BACKWARD_FILTER } kind;
+    int n, in, out, kernel, pad, h, w;
+    int alignment; /* bytes that divide all three addresses */
+};
+
+/* For whom is planned. */
+struct planner {
+    const struct cudnn_library *cudnn;
+    cudnnHandle_t handle;               /* of the device; or NULL, and then */
+    cudnnBackendDescriptor_t described; /* what a device is like */
+    bool tf32;
+};
+
+struct plan {
+    struct plan *next;
+    struct convolution convolution;
+    cudnnBackendDescriptor_t execution;
+    size_t workspace;                                /* bytes */
+    int64_t engine;                                  /* cuDNN's number for it */
+    int rank;                                        /* how many engines were offered before it */
+    cudnnBackendDescriptor_t made[PLAN_DESCRIPTORS]; /* all that it consists of */
+    int made_count;
+};
+
+/* Answers NULL with an error (STATUS_DEVICE) if cuDNN has no such engine. */
+struct plan *plan_new(const struct planner *planner, const struct convolution *convolution,
+                      struct error *error);
+void plan_free(struct plan *plan, const struct planner *planner);
+
+/* Queues it on the handle's stream; x, w and y are the device's memory, of which it writes the one
+ * that its kind is named after. Errors: cuDNN refuses. */
+bool plan_execute(const struct plan *plan, const struct planner *planner, const float *x,
+                  const float *w, const float *y, void *workspace, struct error *error);
