@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- host memory: rows of numbers, freed when a test ends ---- */
 
@@ -175,10 +176,13 @@ int end_test(void **state) {
 }
 
 const char *next_backend(void) {
+    const char *only = getenv("BACKEND");
     while (reached < COUNT(NAMES)) {
         const size_t i = reached++;
         struct error error;
         struct device *d;
+        if (only != NULL && strcmp(only, NAMES[i]) != 0)
+            continue;
         const struct device_ops *ops = device_find(NAMES[i], &error);
         bool again = false;
         for (size_t j = 0; j < i; j++)
@@ -189,6 +193,10 @@ const char *next_backend(void) {
             continue;
         }
         if (ops == NULL || !ops->open(&d, &(struct device_options){.threads = 2}, &error)) {
+            if (only != NULL) {
+                print_error("%s: %s\n", only, error.text);
+                exit(EXIT_FAILURE);
+            }
             print_message("skipped: %s\n", error.text);
             continue;
         }

@@ -71,7 +71,8 @@ struct adam adam_of(struct device *d, struct adam numbers, const double *weights
 /* ---- every test with a device of its own, over all backends ---- */
 
 /* Goes on to the next backend and says its name, or NULL after the last. Leaves out, with a
- * message, what cannot be used here and what was tested under another name. */
+ * message, what cannot be used here and what was tested under another name. With BACKEND in the
+ * environment there is that one alone, and it is a failure if it cannot be used. */
 const char *next_backend(void);
 
 /* A device of the backend that is tested. */

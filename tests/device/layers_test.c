@@ -3,6 +3,7 @@
 #include "layer.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static const struct conv_case CONVS[] = {
     /* in, out, kernel, pad, h, w, n: the network's */
@@ -72,6 +73,7 @@ static const struct linear_case LINEARS[] = {
     {{24, 10, 10}, 10, 1}, {{24, 10, 10}, 10, 2}, {{24, 10, 10}, 10, 10}, {{1, 1, 1}, 1, 1},
     {{1, 1, 1}, 5, 3},     {{7, 1, 1}, 1, 33},    {{2, 3, 5}, 7, 65},     {{3, 1, 4}, 33, 2},
 };
+
 static void conv2d_is_the_reference(void **state) {
     for (size_t i = 0; i < COUNT(CONVS); i++) {
         struct layer l = conv_layer(&CONVS[i]);
@@ -109,11 +111,39 @@ static void linear_is_the_reference(void **state) {
     }
 }
 
+/* With LAYERS_BATCHES="1 2 ..." in the environment: the network's layers at these batches, which
+ * take the reference long. */
+static void the_network_is_the_reference(void **state) {
+    static const struct conv_case convs[] = {{3, 12, 5, 1, 32, 32, 0},
+                                             {12, 12, 5, 1, 30, 30, 0},
+                                             {12, 24, 5, 1, 14, 14, 0},
+                                             {24, 24, 5, 1, 12, 12, 0}};
+    static const struct norm_case norms[] = {{12, 30, 30, 1, 0, PLAIN, 1e-5F, 0.1F},
+                                             {12, 28, 28, 2, 0, PLAIN, 1e-5F, 0.1F},
+                                             {24, 12, 12, 1, 0, PLAIN, 1e-5F, 0.1F},
+                                             {24, 10, 10, 1, 0, PLAIN, 1e-5F, 0.1F}};
+    const char *batches = getenv("LAYERS_BATCHES");
+    for (char *end; batches != NULL && *batches != '\0'; batches = end) {
+        const int n = (int)strtol(batches, &end, 10);
+        assert_true(n > 0);
+        for (size_t i = 0; i < COUNT(convs); i++) {
+            struct conv_case conv = convs[i];
+            struct norm_case norm = norms[i];
+            conv.n = norm.n = n;
+            const struct layer layers[] = {conv_layer(&conv), norm_layer(&norm)};
+            compare_layer(*state, &layers[0], true);
+            compare_layer(*state, &layers[1], true);
+            compare_layer(*state, &layers[1], false);
+        }
+        const struct layer last = linear_layer(&(struct linear_case){{24, 10, 10}, 10, n});
+        compare_layer(*state, &last, true);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(conv2d_is_the_reference),
-        TEST(batchnorm_is_the_reference),
-        TEST(batchnorm_lets_nan_through),
+        TEST(the_network_is_the_reference), TEST(conv2d_is_the_reference),
+        TEST(batchnorm_is_the_reference),   TEST(batchnorm_lets_nan_through),
         TEST(linear_is_the_reference),
     };
     int failures = 0;

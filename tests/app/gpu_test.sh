@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# The GPU backend as a user meets it, on the fake libraries in $FAKES: what is said where the GPU cannot
+# be used, whole commands on the device, and which calls make up a step. Takes the programs from $BIN.
+set -euo pipefail
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+export PATH=$BIN:$PATH
+unset CIFAR10_DIR CIFAR_CUDA_GRAPH CIFAR_CUDA_DOT LD_LIBRARY_PATH
+
+failures=0
+check() { # WHAT COMMAND...: the command must succeed
+    local what=$1
+    shift
+    if ! "$@" >check.out 2>&1; then
+        echo "FAILED $what: $*"
+        sed 's/^/    /' check.out
+        failures=$((failures + 1))
+    fi
+}
+runs() { # WHAT COMMAND...: the same, and what it prints is kept in the file `shown`
+    check "$@"
+    cp check.out shown
+}
+has() { grep -qE -- "$2" "$1" || { cat "$1"; false; }; }     # FILE PATTERN
+lacks() { ! grep -qE -- "$2" "$1" || { cat "$1"; false; }; } # FILE PATTERN
+
+# STATUS PATTERN [NAME=VALUE...] COMMAND...: must end with STATUS and one line that matches PATTERN.
+fails() {
+    local expected=$1 pattern=$2 status=0
+    shift 2
+    env "$@" >out 2>err </dev/null || status=$?
+    if ((status != expected)) || ! grep -qE -- "$pattern" err || (($(wc -l <err) != 1)); then
+        echo "FAILED $*: status $status instead of $expected, or the message does not match '$pattern':"
+        sed 's/^/    /' err
+        failures=$((failures + 1))
+    fi
+}
+
+cifar-synth data --train 40 --test 20 >/dev/null
+train=(cifar-train --data data --epochs 1 --batch 10 --log-every 1)
+fake=(LD_LIBRARY_PATH="$FAKES")
+
+# --- No GPU: --device cudnn is an error, 5, that names the reason; --device auto goes on and says it.
+
+# what PATTERN [NAME=VALUE...]
+unusable() {
+    local pattern=$1
+    shift
+    fails 5 "^cifar-train: --device cudnn: $pattern" "$@" "${train[@]}" --device cudnn --model none.ckpt
+    check "no model without a device" test ! -e none.ckpt
+    runs "auto goes on without it" env "$@" "${train[@]}" --limit 10 --model auto.ckpt
+    check "auto says why" has shown "^  GPU       not used: $pattern"
+    check "auto says it once" test "$(grep -c 'not used' shown)" = 1
+    check "auto computes on the CPU" has shown '^  device    openblas: '
+    runs "version tells the reason" env "$@" cifar --version
+    check "version tells the reason" has shown \
+        "^device cudnn: built with CUDA [0-9.]+ and cuDNN 9[0-9.]+; cannot be used here: $pattern"
+}
+
+if ldconfig -p | grep -q 'libcuda\.so\.1'; then
+    echo "skipped: no driver, since this machine has one"
+else
+    unusable 'there is no NVIDIA driver here \(libcuda.so.1: .*\); install it if'
+fi
+unusable 'the NVIDIA driver finds no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES' \
+    "${fake[@]}" FAKE_GPU_FAIL=cuInit:100
+unusable 'the NVIDIA driver cannot be used: cuInit: CUDA_ERROR_UNKNOWN .*check nvidia-smi' \
+    "${fake[@]}" FAKE_GPU_FAIL=cuInit:999
+unusable 'the NVIDIA driver is too old: it knows CUDA 11.8, and this program was built with CUDA' \
+    "${fake[@]}" FAKE_GPU_DRIVER=11080
+unusable 'the GPU has run out of memory|Fake GPU has run out of memory' \
+    "${fake[@]}" FAKE_GPU_FAIL=cuDevicePrimaryCtxRetain:2
+unusable 'cuDNN cannot be used: CUDNN_STATUS_NOT_INITIALIZED' "${fake[@]}" FAKE_GPU_FAIL=cudnnCreate:1001
+unusable '.* failed: cublasCreate: ' "${fake[@]}" FAKE_GPU_FAIL=cublasCreate:1
+
+# Libraries that are not what their name says.
+blas=$(cd "$FAKES" && echo libcublas.so.*)
+for case in "$blas cuBLAS" 'libcudnn.so.9 cuDNN'; do
+    read -r file name <<<"$case"
+    mkdir wrong
+    cp "$FAKES"/lib*.so.* wrong
+    echo 'not a library at all, though it has its name' >"wrong/$file"
+    unusable "$name cannot be loaded \(.*$file.*\); install it, or name its folder in LD_LIBRARY_PATH" \
+        LD_LIBRARY_PATH=wrong
+    cp "$FAKES/libcuda.so.1" "wrong/$file"
+    unusable "$file has no function [a-zA-Z_0-9]+, so it is not the one" LD_LIBRARY_PATH=wrong
+    rm -r wrong
+done
+
+# --- A GPU that fails in the middle: 5, and nothing half-written.
+
+fails 5 'Fake GPU has run out of memory, with [0-9]+ MB in use .*smaller --batch' \
+    "${fake[@]}" FAKE_GPU_MEMORY=9000000 "${train[@]}" --device cudnn --model none.ckpt
+fails 5 'Fake GPU failed: cuEventSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS' \
+    "${fake[@]}" FAKE_GPU_FAIL=cuEventSynchronize:700:4 "${train[@]}" --device cudnn --model none.ckpt
+fails 5 'Fake GPU failed: cuGraphInstantiate.*: CUDA_ERROR_' \
+    "${fake[@]}" FAKE_GPU_FAIL=cuGraphInstantiateWithFlags:1 "${train[@]}" --device cudnn --model none.ckpt
+fails 5 'Fake GPU failed: cublasSgemm: ' \
+    "${fake[@]}" FAKE_GPU_FAIL=cublasSgemm:13:2 "${train[@]}" --device cudnn --model none.ckpt
+fails 5 'cuDNN: a convolution: CUDNN_STATUS_EXECUTION_FAILED' \
+    "${fake[@]}" FAKE_GPU_FAIL=cudnnBackendExecute:5000:3 "${train[@]}" --device cudnn --model none.ckpt
+fails 5 'cuDNN [0-9]+ has no engine for a convolution \(forward, 3 > 12 channels, kernel 5, batch 10\)' \
+    "${fake[@]}" FAKE_CUDNN_ENGINES=4 "${train[@]}" --device cudnn --model none.ckpt
+check 'nothing is left of them' test ! -e none.ckpt
+
+# --- The commands. 34 images in batches of 10: the last batch is smaller.
+
+on_gpu() { env "${fake[@]}" "$@"; }
+run=(cifar-train --data data --epochs 3 --batch 10 --limit 34 --log-every 1)
+check 'train on the CPU' "${run[@]}" --device openblas --model cpu.ckpt --log cpu.jsonl
+runs 'train on the GPU' on_gpu "${run[@]}" --model gpu.ckpt --log gpu.jsonl
+check 'auto takes the GPU' has shown '^  device    cudnn: Fake GPU, cuDNN 9.*, CUDA .*, float32$'
+check 'auto has no complaint' lacks shown 'not used'
+check 'the first losses are the same to 1e-5' python3 - <<'PYTHON'
+import json
+losses = [[json.loads(line)["loss"] for line in open(name) if '"step"' in line.split(",")[0]]
+          for name in ("cpu.jsonl", "gpu.jsonl")]
+assert len(losses[0]) == len(losses[1]) == 12, losses
+for step, (cpu, gpu) in enumerate(zip(*losses), 1):
+    assert abs(cpu - gpu) <= (1e-5 if step <= 5 else 5e-3) * cpu, (step, cpu, gpu)
+PYTHON
+check 'the log names the precision' has gpu.jsonl '"precision":"float32"'
+runs 'test on the GPU' on_gpu cifar-test --data data --model gpu.ckpt --grid '' --json
+cp shown gpu.json
+runs 'test on the CPU' cifar-test --data data --model gpu.ckpt --grid '' --json --device openblas
+check 'the same accuracy' test "$(grep -oE '"accuracy": [0-9.]+' shown | head -1)" = \
+    "$(grep -oE '"accuracy": [0-9.]+' gpu.json | head -1)"
+check 'classes on the GPU' on_gpu cifar-classes --data data --model gpu.ckpt --batch 7
+runs 'TF32 where it is allowed' on_gpu "${run[@]}" --precision tf32 --model tf32.ckpt
+check 'TF32 is named' has shown 'float32 and TF32$'
+check 'TF32 changes bits' test "$(cmp gpu.ckpt tf32.ckpt >/dev/null && echo same)" = ''
+
+# Not a bit depends on recording the step, on how often it is run, or on what the GPU does when.
+check 'train without graphs' on_gpu CIFAR_CUDA_GRAPH=0 "${run[@]}" --model plain.ckpt
+check 'graphs change no bit' cmp gpu.ckpt plain.ckpt
+check 'train in another order' on_gpu FAKE_GPU_ORDER=random "${run[@]}" --model random.ckpt
+check 'the order of threads changes no bit' cmp gpu.ckpt random.ckpt
+check 'a graph as a picture' on_gpu CIFAR_CUDA_DOT=step.dot "${run[@]}" --model dot.ckpt
+check 'a graph as a picture' has step.dot '^digraph'
+
+# --- The calls of one recorded step, and of a whole epoch.
+
+on_gpu FAKE_GPU_LOG=calls "${train[@]}" --model calls.ckpt >/dev/null
+# the first recording is that of the training step; cuDNN's descriptors are no work for the device
+awk '/^cuStreamBeginCapture/ && !seen { inside = seen = 1 } inside { print }
+     /^cuStreamEndCapture/ { inside = 0 }' calls >all
+grep -vE '^cudnnBackend(CreateDescriptor|SetAttribute|Finalize|DestroyDescriptor) ' all >step
+check 'a step is the sequence of calls in tests/golden/step_calls.txt' diff "$GOLDEN/step_calls.txt" step
+check 'a step has its calls' test "$(wc -l <step)" -gt 30
+check 'nothing but work for the device in a step' lacks step \
+    'Alloc|Free|Synchronize|cuEvent|cuModule|cuMemcpy|Create|cuStream(Create|Destroy)'
+check 'one stream in a step' test "$(grep -oE 'stream [0-9]+' step | sort -u | wc -l)" = 1
+# between the order's upload and the predictions' download, the host waits for losses alone
+awk '/^cuGraphLaunch/ { launched = 1 } launched { print } /^cuMemcpyDtoHAsync 20 / { exit }' calls >epoch
+check 'no memory is taken in an epoch' lacks epoch 'Alloc'
+check 'the host waits for events alone in an epoch' lacks epoch 'cuStreamSynchronize'
+
+if ((failures > 0)); then
+    echo "$failures checks failed"
+    exit 1
+fi

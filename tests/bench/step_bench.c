@@ -1,0 +1,229 @@
+/* Measures the training step of a device through the device interface alone.
+ *
+ *     step_bench DEVICE PRECISION BATCH [SECONDS]     PRECISION: float32 or tf32
+ *
+ * The network trains on random images as src/train/trainer.c trains it. Two figures, after a
+ * warm-up: the time of a step, over runs of a few steps that are each waited for, for SECONDS (1)
+ * and over 60 runs at least; and the time of a whole epoch queued as the trainer queues it, the
+ * better of two. Prints one line of JSON. */
+#include "base/clock.h"
+#include "base/memory.h"
+#include "train/pass.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    IMAGES = 50000,
+    PIXELS = NETWORK_CHANNELS * NETWORK_SIDE * NETWORK_SIDE,
+    RECORD = 1 + PIXELS,
+    LONGEST_RUN = 32, /* steps; of at most so many images together, */
+    RUN_IMAGES = 1024,
+    RUNS = 60,
+};
+
+static const double WARM_UP_SECONDS = 0.5; /* a GPU raises its clock when it has work */
+static const double QUEUED_SECONDS = 0.05; /* of a run of the epoch, as in the trainer */
+
+struct bench {
+    struct device *device;
+    struct network *network;
+    struct random random;
+    struct loader *loader;
+    struct adam adam;
+    struct pass pass;
+    uint8_t *records;
+    uint32_t *order;
+    int64_t next; /* step of the pass */
+};
+
+static void stop(const char *text, int status) {
+    fprintf(stderr, "step_bench: %s\n", text);
+    exit(status);
+}
+
+/* Random labels and pixels, since zeros compute faster on some GPUs. */
+static uint8_t *draw_records(struct random *random) {
+    uint8_t *records = memory_new(IMAGES, RECORD);
+    for (size_t i = 0; i < (size_t)IMAGES * RECORD; i++)
+        records[i] = (uint8_t)(random_draw(random) >> 8);
+    for (size_t i = 0; i < IMAGES; i++)
+        records[i * RECORD] %= NETWORK_CLASSES;
+    return records;
+}
+
+static void set_up(struct bench *b, struct device *device, int batch) {
+    const struct device_ops *op = device->ops;
+    const size_t parameters = network_plan()->parameters;
+    struct network_state state;
+    *b = (struct bench){.device = device};
+    network_state_new(&state);
+    random_seed(&b->random, 0);
+    network_init(&state, &b->random);
+    b->network = network_new(device, batch);
+    network_upload(b->network, &state);
+    network_state_free(&state);
+
+    b->adam = (struct adam){.count = parameters,
+                            .lr = 1e-3,
+                            .beta1 = 0.9,
+                            .beta2 = 0.999,
+                            .eps = 1e-8,
+                            .weight_decay = 1e-4,
+                            .parameters = network_parameters(b->network),
+                            .gradients = network_gradients(b->network),
+                            .exp_avg = op->block_new(device, parameters),
+                            .exp_avg_sq = op->block_new(device, parameters)};
+    b->records = draw_records(&b->random);
+    b->loader =
+        op->loader_new(device, b->records, IMAGES, NETWORK_CHANNELS, NETWORK_SIDE, NETWORK_SIDE);
+    pass_init(&b->pass, b->network, b->loader, &b->adam, IMAGES, batch);
+    b->order = memory_new(IMAGES, sizeof *b->order);
+}
+
+static void rewind_pass(struct bench *b) {
+    random_permutation(&b->random, b->order, IMAGES);
+    b->device->ops->loader_rewind(b->device, b->loader, b->order, IMAGES);
+    b->next = 0;
+}
+
+static void wait_for(struct bench *b, int64_t step) {
+    struct error error;
+    float loss;
+    if (!b->device->ops->losses(b->device, b->loader, &loss, step, 1, &error))
+        stop(error.text, STATUS_DEVICE);
+}
+
+/* Runs the next `steps` steps of whole batches and waits for them; in seconds. */
+static double run(struct bench *b, int64_t steps) {
+    if (b->next + steps > IMAGES / b->pass.whole.n) {
+        rewind_pass(b);
+        run(b, 1); /* which also waits for the new order to arrive */
+    }
+    const double began = clock_seconds();
+    pass_run(&b->pass, b->next, steps);
+    b->next += steps;
+    wait_for(b, b->next - 1);
+    return clock_seconds() - began;
+}
+
+/* Until all is loaded, chosen and recorded: also the smaller step at the end of a pass, which is
+ * recorded the second time it runs. */
+static void warm_up(struct bench *b, int64_t steps) {
+    for (int i = 0; i < 2 && b->pass.rest.n > 0; i++) {
+        rewind_pass(b);
+        run(b, 1);
+        /* the loader has room for it wherever it stands, since it is smaller than a whole batch */
+        b->device->ops->repeat(b->device, &b->pass.run_rest, 1);
+        wait_for(b, 1);
+    }
+    rewind_pass(b);
+    run(b, 1);
+    run(b, 2);
+    run(b, steps);
+    if (2 * steps + 1 <= IMAGES / b->pass.whole.n)
+        run(b, 2 * steps + 1);
+    for (const double began = clock_seconds(); clock_seconds() - began < WARM_UP_SECONDS;)
+        run(b, steps);
+}
+
+/* A whole pass. Where the device runs ahead, a run is queued before the one before is waited for.
+ */
+static double epoch(struct bench *b, int64_t queued) {
+    const int64_t steps = b->pass.steps;
+    const double began = clock_seconds();
+    int64_t waited_for = 0;
+    rewind_pass(b);
+    while (b->next < steps) {
+        const int64_t count = queued < steps - b->next ? queued : steps - b->next;
+        pass_run(&b->pass, b->next, count);
+        if (!b->device->runs_ahead)
+            waited_for = b->next + count;
+        if (waited_for > 0)
+            wait_for(b, waited_for - 1);
+        b->next += count;
+        waited_for = b->next;
+    }
+    wait_for(b, steps - 1);
+    return clock_seconds() - began;
+}
+
+static int compare(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Microseconds a step. */
+struct times {
+    double median, p95;
+    size_t runs;
+};
+
+/* Over runs of `steps` steps, for so many seconds at least. */
+static struct times step_times(struct bench *b, int64_t steps, double seconds) {
+    struct times times = {0};
+    double *row = NULL, total = 0;
+    for (; times.runs < RUNS || total < seconds; times.runs++) {
+        const double time = run(b, steps);
+        row = realloc(row, (times.runs + 1) * sizeof *row);
+        require(row != NULL);
+        row[times.runs] = 1e6 * time / (double)steps;
+        total += time;
+    }
+    qsort(row, times.runs, sizeof *row, compare);
+    times.median = row[times.runs / 2];
+    times.p95 = row[(times.runs * 95 - 1) / 100];
+    free(row);
+    return times;
+}
+
+static void print(const struct bench *b, const char *precision, int64_t steps,
+                  const struct times *times, double epoch_seconds) {
+    const struct device_ops *op = b->device->ops;
+    char description[512];
+    op->describe(b->device, description, sizeof description);
+    json_t *result = json_pack(
+        "{s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:f, s:f, s:I, s:s}", "device", op->name, "precision",
+        precision, "batch", b->pass.whole.n, "us_median", times->median, "us_p95", times->p95,
+        "runs", (json_int_t)times->runs, "steps_a_run", (json_int_t)steps, "epoch_seconds",
+        epoch_seconds, "images_per_second", IMAGES / epoch_seconds, "memory_bytes",
+        (json_int_t)op->memory(b->device), "description", description);
+    require(result != NULL);
+    json_dumpf(result, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    putchar('\n');
+    json_decref(result);
+}
+
+int main(int argc, char **argv) {
+    struct device *device;
+    struct error error;
+    struct bench b;
+    char *end = NULL;
+    const long batch = argc > 3 ? strtol(argv[3], &end, 10) : 0;
+    const double seconds = argc > 4 ? atof(argv[4]) : 1;
+    if (argc < 4 || argc > 5 || *end != '\0' || batch < 1 || batch > IMAGES / 4 ||
+        (strcmp(argv[2], "float32") != 0 && strcmp(argv[2], "tf32") != 0))
+        stop("usage: step_bench DEVICE float32|tf32 BATCH [SECONDS]", STATUS_USAGE);
+    const struct device_options options = {.threads = (int)sysconf(_SC_NPROCESSORS_ONLN),
+                                           .tf32 = strcmp(argv[2], "tf32") == 0};
+    if (!device_open(&device, argv[1], &options, &error))
+        stop(error.text, STATUS_DEVICE);
+    set_up(&b, device, (int)batch);
+
+    const int64_t fit = RUN_IMAGES / batch;
+    const int64_t steps = fit > LONGEST_RUN ? LONGEST_RUN : fit > 1 ? fit : 1;
+    warm_up(&b, steps);
+    const struct times times = step_times(&b, steps, seconds);
+    const int64_t queued = 1 + (int64_t)(QUEUED_SECONDS / (1e-6 * times.median));
+    const double first = epoch(&b, queued), second = epoch(&b, queued);
+    print(&b, argv[2], steps, &times, first < second ? first : second);
+
+    device->ops->close(device);
+    network_free(b.network);
+    free(b.records);
+    free(b.order);
+    return 0;
+}
