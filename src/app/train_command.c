@@ -70,7 +70,7 @@ static void print_settings(const struct settings *s, const struct workplace *w, 
            "seed %lld\n",
            (long long)s->epochs, (long long)trainer->pass.steps, trainer->pass.whole.n, s->lr,
            s->weight_decay, (long long)s->seed);
-    printf("  memory    %.1f MB images, %.1f MB network\n", images, memory);
+    printf("  memory    %.1f MB images, %.1f MB on the device\n", images, memory);
     printf("  model     %s\n", s->model);
     if (s->log != NULL)
         printf("  log       %s, every %lld steps\n", s->log, (long long)s->log_every);

@@ -121,6 +121,18 @@ assert len(losses[0]) == len(losses[1]) == 12, losses
 for step, (cpu, gpu) in enumerate(zip(*losses), 1):
     assert abs(cpu - gpu) <= (1e-5 if step <= 5 else 5e-3) * cpu, (step, cpu, gpu)
 PYTHON
+for device in openblas cudnn; do # runs of several steps, which end where a loss is to be logged
+    check "log every 7 on $device" on_gpu "${run[@]}" --epochs 1 --batch 2 --log-every 7 --device $device \
+        --model seven.ckpt --log $device.jsonl
+done
+check 'a log of several steps is the same' python3 - <<'PYTHON'
+import json
+logs = [[json.loads(line) for line in open(name)] for name in ("openblas.jsonl", "cudnn.jsonl")]
+steps = [[(e["step"], e["loss"]) for e in log if e["event"] == "step"] for log in logs]
+assert [step for step, _ in steps[0]] == [step for step, _ in steps[1]] == [7, 14], steps
+for (_, cpu), (_, gpu) in zip(*steps):
+    assert abs(cpu - gpu) < 1e-4 * cpu, steps
+PYTHON
 check 'the log names the precision' has gpu.jsonl '"precision":"float32"'
 runs 'test on the GPU' on_gpu cifar-test --data data --model gpu.ckpt --grid '' --json
 cp shown gpu.json

@@ -57,17 +57,14 @@ static double twin_step(struct twin *twin, uint8_t *predicted, const struct imag
     return loss;
 }
 
-static void repeat_runs_steps(void **state) {
-    struct device *d = *state;
-    const struct shape shape = {3, 5, 4}, row = {CLASSES, 1, 1};
-    struct images train = images_new(TRAIN, shape, CLASSES),
-                  test = images_new(HELD_OUT, shape, CLASSES);
-    struct loader *loader = loader_of(d, &train), *test_loader = loader_of(d, &test);
+static const struct shape SHAPE = {3, 5, 4};
+
+static struct model model_of(struct device *d, const double *w) {
+    const struct shape row = {CLASSES, 1, 1};
     const struct adam numbers = {
         .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-3};
-    double *w = uniform(PARAMETERS, -0.1F, 0.1F);
     const struct adam adam = adam_of(d, numbers, w, PARAMETERS);
-    struct model model = {.d = d,
+    return (struct model){.d = d,
                           .adam = adam,
                           .linear = {.in = PIXELS,
                                      .out = CLASSES,
@@ -75,10 +72,50 @@ static void repeat_runs_steps(void **state) {
                                      .bias = {adam.parameters, CLASSES * PIXELS},
                                      .dweight = {adam.gradients, 0},
                                      .dbias = {adam.gradients, CLASSES * PIXELS}},
-                          .x = tensor_of(d, NULL, BATCH, BATCH, shape),
-                          .dx = tensor_of(d, NULL, BATCH, BATCH, shape),
+                          .x = tensor_of(d, NULL, BATCH, BATCH, SHAPE),
+                          .dx = tensor_of(d, NULL, BATCH, BATCH, SHAPE),
                           .logits = tensor_of(d, NULL, BATCH, BATCH, row),
                           .dlogits = tensor_of(d, NULL, BATCH, BATCH, row)};
+}
+
+/* Whole batches in two calls, the second so long that a backend may join steps. */
+static void repeat_runs_many_steps(void **state) {
+    struct device *d = *state;
+    enum { STEPS = 75, FIRST = 3 };
+    struct images images = images_new(STEPS * BATCH, SHAPE, CLASSES);
+    struct loader *loader = loader_of(d, &images);
+    double *w = uniform(PARAMETERS, -0.1F, 0.1F), loss[STEPS];
+    struct model model = model_of(d, w);
+    struct step step = {&model, loader, true, BATCH};
+    struct program program = {run_step, &step, NULL};
+    struct twin twin = {model.linear, model.adam, w, zeros(PARAMETERS), zeros(PARAMETERS), 0};
+    for (int pass = 0; pass < 2; pass++) {
+        const uint32_t *order = shuffled(STEPS * BATCH);
+        uint8_t predicted[STEPS * BATCH];
+        rewind_to(d, loader, order, STEPS * BATCH);
+        d->ops->repeat(d, &program, FIRST);
+        d->ops->repeat(d, &program, STEPS - FIRST);
+        for (int i = 0; i < STEPS; i++)
+            loss[i] =
+                twin_step(&twin, predicted + i * BATCH, &images, order + i * BATCH, BATCH, true);
+        check("many steps", "first losses", losses(d, loader, 0, FIRST), loss, FIRST, 1e-5);
+        check("many steps", "losses", losses(d, loader, FIRST, STEPS - FIRST), loss + FIRST,
+              STEPS - FIRST, 1e-5);
+        check("many steps", "all losses", losses(d, loader, 0, STEPS), loss, STEPS, 1e-5);
+        check_predictions(d, loader, "many steps", predicted, STEPS * BATCH);
+        check("many steps", "w", download(d, (struct slice){model.adam.parameters, 0}, PARAMETERS),
+              w, PARAMETERS, 1e-5);
+    }
+}
+
+static void repeat_runs_steps(void **state) {
+    struct device *d = *state;
+    struct images train = images_new(TRAIN, SHAPE, CLASSES),
+                  test = images_new(HELD_OUT, SHAPE, CLASSES);
+    struct loader *loader = loader_of(d, &train), *test_loader = loader_of(d, &test);
+    double *w = uniform(PARAMETERS, -0.1F, 0.1F);
+    struct model model = model_of(d, w);
+    const struct adam adam = model.adam;
     struct step steps[] = {{&model, loader, true, BATCH},
                            {&model, loader, true, TRAIN % BATCH},
                            {&model, test_loader, false, BATCH}};
@@ -120,6 +157,7 @@ static void repeat_runs_steps(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(repeat_runs_steps),
+        TEST(repeat_runs_many_steps),
     };
     int failures = 0;
     for (const char *name; (name = next_backend()) != NULL;)

@@ -26,9 +26,9 @@ static struct cudnn_library cudnn;
 
 static struct planner planner_of(bool tf32) {
     struct planner planner = {.cudnn = &cudnn, .tf32 = tf32};
-    assert_int_equal(cudnn.cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR,
-                                                        &planner.described),
-                     CUDNN_STATUS_SUCCESS);
+    assert_int_equal(
+        cudnn.cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &planner.described),
+        CUDNN_STATUS_SUCCESS);
     assert_int_equal(cudnn.cudnnBackendSetAttribute(planner.described,
                                                     CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
                                                     CUDNN_TYPE_CHAR, (int64_t)strlen(H100), H100),
@@ -45,10 +45,10 @@ static unsigned notes_of(const struct planner *planner, const struct plan *plan)
     unsigned set = 0;
     cudnn.cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config);
     cudnn.cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine);
-    assert_int_equal(cudnn.cudnnBackendGetAttribute(
-                         plan->execution, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
-                         CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &config),
-                     CUDNN_STATUS_SUCCESS);
+    assert_int_equal(
+        cudnn.cudnnBackendGetAttribute(plan->execution, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+                                       CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &config),
+        CUDNN_STATUS_SUCCESS);
     assert_int_equal(cudnn.cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
                                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
                                                     &engine),
@@ -80,9 +80,15 @@ static void plan_all(bool tf32) {
                 const struct layer *l = &network_layers[layer];
                 if (l->kind != CONV2D || (layer == 0 && kind == CONV_BACKWARD_DATA))
                     continue;
-                const struct convolution convolution = {
-                    kind, batches[i], l->in, l->out, l->kernel, l->pad, network->input[layer].h,
-                    network->input[layer].w, 16};
+                const struct convolution convolution = {kind,
+                                                        batches[i],
+                                                        l->in,
+                                                        l->out,
+                                                        l->kernel,
+                                                        l->pad,
+                                                        network->input[layer].h,
+                                                        network->input[layer].w,
+                                                        16};
                 struct error error;
                 struct plan *plan = plan_new(&planner, &convolution, &error);
                 if (plan == NULL)
