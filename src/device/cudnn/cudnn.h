@@ -88,7 +88,7 @@ struct cudnn {
     size_t bytes; /* of the device's memory */
     char name[256];
     int driver, cudnn_version;
-    bool use_graphs;
+    bool use_graphs, drawn; /* CIFAR_CUDA_GRAPH; CIFAR_CUDA_DOT has been written */
 
     struct recording *running; /* the program whose body is being called, or NULL */
     bool capturing;            /* it is being recorded, not run */

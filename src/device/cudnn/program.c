@@ -35,8 +35,8 @@ static CUgraphExec record(struct cudnn *d, struct recording *r, const struct pro
     /* even after a failure, so that the stream can be used to close the device */
     const CUresult result = d->cuda.cuStreamEndCapture(d->stream, &graph);
     if (!d->failed && cuda_went_well(d, result, "cuStreamEndCapture")) {
-        if (file != NULL && steps == 1)
-            CUDA(d, cuGraphDebugDotPrint, graph, file, 0);
+        if (file != NULL && !d->drawn)
+            d->drawn = CUDA(d, cuGraphDebugDotPrint, graph, file, 0);
         CUDA(d, cuGraphInstantiateWithFlags, &executable, graph, 0);
         CUDA(d, cuGraphUpload, executable, d->stream);
     }

@@ -1,0 +1,300 @@
+#!/usr/bin/env bash
+# Check the backend `cudnn` on a machine that has an NVIDIA GPU, and measure it beside PyTorch: one
+# command of less than 9 minutes, which changes no setting of the GPU.
+#
+#     ./scripts/gpu_check.sh [--build DIR] [--data DIR] [--out DIR] [--python PYTHON] [--seconds N]
+#
+# --build   a build folder of the preset `test`, made elsewhere with CUDA; else it is built here
+# --data    the folder of CIFAR-10, for the accuracy alone; else $CIFAR10_DIR, else data
+# --out     where the logs of all stages, the measurements and report.md go; else gpu_check.out
+# --python  a Python, for the comparison one with torch; else python3
+# --seconds that all may take; else 530
+#
+# Each stage prints "pass|FAIL name seconds detail". None ends the script or keeps another from
+# running, each has a limit, and no group of stages takes the time of the next. Exit status: 1 if
+# one failed.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+command="$0 $*"
+build='' data=${CIFAR10_DIR:-$root/data} out=gpu_check.out python=python3 seconds=530
+while (($#)); do
+    case $1 in
+    --build | --data | --out | --python | --seconds)
+        (($# > 1)) || { echo "gpu_check: $1: a value is expected behind it" >&2; exit 2; }
+        declare "${1#--}=$2"
+        shift 2
+        ;;
+    *)
+        sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        [[ $1 == --help ]] && exit 0 || exit 2
+        ;;
+    esac
+done
+"$python" -c '' || { echo "gpu_check: --python $python: does not work" >&2; exit 2; }
+mkdir -p "$out"
+rm -f "$out"/{*.log,*.jsonl,*.dot,stages.tsv,facts.txt,report.md}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bin=${build:-$root/build/test}
+report=$root/scripts/pytorch/gpu_report.py
+
+# Where the system has no cuDNN or cuBLAS, those that came with PyTorch.
+libraries=$("$python" - <<'PYTHON'
+import glob, os, sys
+names = ("libcudnn.so.9", "libcublas.so.1*", "libnvrtc.so.1*")
+found = {os.path.dirname(file) for path in sys.path for name in names
+         for file in glob.glob(f"{path}/nvidia/*/lib/{name}")}
+given = os.environ.get("LD_LIBRARY_PATH")
+print(":".join(([given] if given else []) + sorted(found)))
+PYTHON
+)
+export root command build data out python work bin report libraries
+
+# ---- stages ----
+
+number=0   # of stages so far
+until=0    # when those that run now must have ended, in seconds since the start
+together=1 # how many may run at once where no time is measured
+(($(nproc) < 8)) || together=4
+
+# What a log comes to: its last line "detail: ", else the last exception of Python or the first other
+# complaint, else the last line.
+detail_of() { # LOG STATUS
+    local text
+    text=$(sed -n 's/^detail: //p' "$1" | tail -n 1)
+    if [[ -z $text && $2 != 0 ]]; then
+        text=$(grep -aE '^[A-Za-z_.]+(Error|Exception|Late): ' "$1" | tail -n 1 || true)
+        [[ -n $text ]] ||
+            text=$(grep -m 1 -aiE 'error|fail|cannot|not found|no such|skipped|abort' "$1" || true)
+    fi
+    [[ -n $text ]] || text=$(grep -a . "$1" | tail -n 1 || true)
+    case $2 in 124 | 137) text="took longer than its time; ${text:-nothing was printed}" ;; esac
+    tr '\t|' '  ' <<<"${text:0:160}"
+}
+
+run_stage() { # NUMBER NAME SECONDS COMMAND...
+    local number=$1 name=$2 limit=$3 began=$SECONDS status=0 verdict=pass detail
+    local log=$out/${name//[^a-zA-Z0-9_.-]/_}.log
+    shift 3
+    limit=$((limit < until - SECONDS ? limit : until - SECONDS))
+    if ((limit < 2)); then
+        status=1 detail='no time was left for it'
+    else
+        # A shell of its own, so that -e holds in a function too and all of it ends at the limit.
+        timeout -k 5 "$limit" bash -c 'set -euo pipefail; "$@"' stage "$@" \
+            >"$log" 2>&1 </dev/null || status=$?
+        detail=$(detail_of "$log" "$status")
+    fi
+    ((status == 0)) || verdict=FAIL
+    printf '%s\t%s\t%s\t%s\t%s\n' \
+        "$number" "$verdict" "$name" $((SECONDS - began)) "$detail" >>"$out/stages.tsv"
+    printf '%s  %-34s %4d s  %s\n' "$verdict" "$name" $((SECONDS - began)) "$detail"
+}
+
+stage() { # NAME SECONDS COMMAND...
+    number=$((number + 1))
+    run_stage "$number" "$@"
+}
+
+# The same without waiting for its end.
+beside() { # NAME SECONDS COMMAND...
+    number=$((number + 1))
+    while (($(jobs -rp | wc -l) >= together)); do
+        wait -n || true
+    done
+    run_stage "$number" "$@" &
+}
+
+# ---- what the stages do; each is run by a shell of its own ----
+
+# One of our programs, with their libraries, which PyTorch must not take. The spin is set here since
+# the program would start itself again to set it, which the sanitizers could lose track of.
+ours() {
+    GOMP_SPINCOUNT=1000 LD_LIBRARY_PATH=$libraries "$@"
+}
+
+fact() { # NAME COMMAND...
+    local text
+    text=$("${@:2}" 2>/dev/null | tr '\n' ';' | sed 's/;*$//; s/;/; /g') || true
+    echo "$1: ${text:-unknown}" | tee -a "$out/facts.txt"
+}
+
+facts() {
+    fact date date -u '+%Y-%m-%d %H:%M UTC'
+    fact commit git -C "$root" describe --always --dirty
+    fact command echo "$command"
+    fact processor sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo
+    fact GPU nvidia-smi --query-gpu=name,memory.total,power.limit --format=csv,noheader
+    fact driver nvidia-smi --query-gpu=driver_version --format=csv,noheader
+    fact 'clocks of SM and memory, and their maxima' nvidia-smi \
+        --query-gpu=clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem --format=csv,noheader
+    fact nvcc sh -c 'nvcc --version | grep release'
+    ours "$bin/cifar" --version || true
+    echo "libraries: $libraries"
+    nvidia-smi
+    echo "detail: $(sed -n 's/^\(GPU\|driver\): //p' "$out/facts.txt" | paste -sd,)"
+}
+
+torch_facts() {
+    "$python" - <<'PYTHON' | tee -a "$out/facts.txt"
+import torch
+print("torch:", torch.__version__, "with CUDA", torch.version.cuda, "and cuDNN",
+      torch.backends.cudnn.version(), "on", torch.cuda.get_device_name())
+PYTHON
+}
+
+builds() {
+    local program missing
+    if [[ -z $build ]]; then
+        cd "$root"
+        cmake --preset test -DCIFAR_CUDA=ON
+        cmake --build --preset test
+        cd - >/dev/null
+    fi
+    missing=$(
+        for program in cifar{,-train,-synth} tests/{step_bench,net_backends_test} \
+            tests/device_{layers,loader,adam,repeat,memory,reference,threads,device,cudnn_plan}_test
+        do
+            [[ -x $bin/$program ]] || echo "$program"
+        done
+        { ours ldd "$bin/cifar" "$bin"/tests/*_test || true; } 2>&1 | sed -n 's/^\t\(.*\) => not found/\1/p' | sort -u
+    )
+    if [[ -n $missing ]]; then
+        echo "detail: missing: $(paste -sd' ' <<<"$missing")"
+        return 1
+    fi
+    echo "detail: all programs are there"
+}
+
+# For three steps of the largest batch; for an evaluation of several steps, the last one smaller; and
+# for the sanitizers.
+images() {
+    "$bin/cifar-synth" "$work/steps" --train 6144 --test 20
+    "$bin/cifar-synth" "$work/images" --train 2000 --test 1020
+    "$bin/cifar-synth" "$work/few" --train 40 --test 20
+}
+
+unit_test() { # PROGRAM [NAME=VALUE...]
+    ours env BACKEND=cudnn "${@:2}" "$bin/tests/$1"
+}
+
+trains() { # MODEL PRECISION BATCH [NAME=VALUE...]: an epoch of 2000 images
+    ours env "${@:4}" "$bin/cifar-train" --quiet --device cudnn --data "$work/images" --epochs 1 \
+        --limit 2000 --precision "$2" --batch "$3" --model "$1"
+}
+
+# Two trainings that must end in the same bits.
+same() { # PRECISION BATCH NAME=VALUE NAME=VALUE
+    local model
+    model=$(mktemp -u "$work/same.XXXXXX")
+    trains "$model.1" "$1" "$2" "$3"
+    trains "$model.2" "$1" "$2" "$4"
+    cmp "$model.1" "$model.2"
+    echo "detail: $(($(wc -c <"$model.1"))) bytes, all equal"
+}
+
+kernels() { # PRECISION BATCH
+    local dot=$out/step.$1.$2.dot
+    ours env CIFAR_CUDA_DOT="$dot" "$bin/cifar-train" --quiet --device cudnn --data "$work/steps" \
+        --epochs 1 --limit $((3 * $2)) --precision "$1" --batch "$2" --model "$work/kernels.$1.$2"
+    "$python" "$report" kernels "$dot"
+}
+
+speed() { # PRECISION BATCH
+    ours "$bin/tests/step_bench" cudnn "$1" "$2" | tee -a "$out/step_bench.jsonl"
+    "$python" "$report" speed "$out"
+}
+
+accuracy() {
+    local seed
+    for seed in 0 1 2; do
+        ours "$bin/cifar-train" --device cudnn --data "$data" --epochs 5 --seed "$seed" \
+            --log "$out/seed$seed.jsonl" --model "$work/seed$seed"
+    done
+    "$python" "$report" accuracy "$out"
+}
+
+pytorch() { # SECONDS
+    "$python" "$root/scripts/pytorch/gpu_bench.py" --json "$out/gpu_bench.jsonl" --seconds "$1" ||
+        echo "gpu_bench.py ended with status $?"
+    grep -q '"measured"' "$out/gpu_bench.jsonl" && "$python" "$report" pytorch "$out"
+}
+
+sanitize() { # TOOL NAME=VALUE
+    local folders=$PATH:${CUDA_HOME-}/bin:${CUDA_PATH-}/bin text status try tool
+    local options=(--tool "$1" --error-exitcode 99 --print-limit 20)
+    local program=("$bin/cifar-train" --quiet --device cudnn --data "$work/few" --epochs 1 --batch 4
+        --limit 16 --model "$(mktemp -u "$work/sanitize.XXXXXX")")
+    [[ $1 != memcheck ]] || options+=(--leak-check full)
+    tool=$(PATH=$folders command -v compute-sanitizer) || {
+        echo "detail: compute-sanitizer is not there"
+        return 1
+    }
+    text=$(mktemp "$work/text.XXXXXX")
+    # Twice: several that start at once could stand in each other's way, and then have no summary.
+    for try in 1 2; do
+        status=0
+        ours env "$2" "$tool" "${options[@]}" "${program[@]}" 2>&1 | tee "$text" || status=$?
+        ! grep -q SUMMARY "$text" || break
+        echo "try $try: status $status, no summary"
+    done
+    echo "detail: status $status; $(sed -n 's/^=* *\(.*SUMMARY\)/\1/p' "$text" | paste -sd' ')"
+    return "$status"
+}
+
+export -f ours fact facts torch_facts builds images unit_test trains same kernels speed accuracy \
+    pytorch sanitize
+
+# ---- all stages ----
+
+until=$((seconds * 45 / 100))
+stage build 200 builds
+stage facts 30 facts
+stage images 30 images
+beside torch 90 torch_facts
+for test in layers loader adam repeat memory reference threads device; do
+    beside "parity $test" 60 unit_test "device_${test}_test"
+done
+beside 'parity 20 steps' 60 unit_test net_backends_test
+beside 'parity layers, more batches' 150 \
+    unit_test device_layers_test 'LAYERS_BATCHES=1 2 10 80 128 513'
+beside plans 60 unit_test device_cudnn_plan_test
+for batch in 10 128; do
+    beside "graph or not, batch $batch" 60 \
+        same float32 "$batch" CIFAR_CUDA_GRAPH=1 CIFAR_CUDA_GRAPH=0
+done
+beside 'repeatable, float32' 60 same float32 10 RUN=1 RUN=2
+beside 'repeatable, tf32' 60 same tf32 10 RUN=1 RUN=2
+beside 'float32 has no TF32' 60 same float32 10 RUN=1 NVIDIA_TF32_OVERRIDE=0
+for precision in float32 tf32; do
+    for batch in 10 32 128 512 2048; do
+        beside "kernels $precision $batch" 30 kernels "$precision" "$batch"
+    done
+done
+wait
+
+# Alone, since they measure time.
+until=$((seconds * 65 / 100))
+for batch in 10 128 32 512 2048; do
+    for precision in float32 tf32; do
+        stage "speed $precision $batch" 30 speed "$precision" "$batch"
+    done
+done
+stage accuracy 90 accuracy
+until=$((seconds - 90))
+stage pytorch 600 pytorch $((until - SECONDS - 10))
+
+until=$((seconds - 5))
+for tool in memcheck racecheck initcheck synccheck; do
+    beside "$tool" 90 sanitize "$tool" CIFAR_CUDA_GRAPH=0
+done
+beside 'memcheck with graphs' 90 sanitize memcheck CIFAR_CUDA_GRAPH=1
+wait
+
+until=$((seconds + 5)) # they take no time
+stage 'required: epoch' 5 "$python" "$report" epoch "$out"
+stage 'required: beside PyTorch' 5 "$python" "$report" ratio "$out"
+
+echo
+"$python" "$report" report "$out"
