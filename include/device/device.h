@@ -6,7 +6,8 @@
  *
  *  - Memory belongs to the device. `struct tensor` and `struct block` are incomplete types, so host
  *    code that would touch them does not compile, and a tensor may look in memory as its backend
- *    likes. All of it is freed by close(), and nothing is allocated after the first step.
+ *    likes. All of it is freed by close(), and nothing is allocated once each program has run
+ * twice.
  *  - Ops are queued in order and have no result that the host sees. A device may run them later;
  *    reading a result waits for the ops before it, and is where a failure of the device shows: one
  *    that has run out of memory, say, takes all further calls and tells of it then.
@@ -84,7 +85,8 @@ struct adam {
     struct block *exp_avg, *exp_avg_sq; /* the two moments */
 };
 
-/* A step: body(context) issues the same ops with the same arguments whenever it is called. */
+/* A step: body(context) issues the same ops with the same arguments whenever it is called, those of
+ * Adam, which change what the others read, last. */
 struct program {
     void (*body)(void *context);
     void *context;

@@ -70,9 +70,13 @@ unusable 'the NVIDIA driver cannot be used: cuInit: CUDA_ERROR_UNKNOWN .*check n
     "${fake[@]}" FAKE_GPU_FAIL=cuInit:999
 unusable 'the NVIDIA driver is too old: it knows CUDA 11.8, and this program was built with CUDA' \
     "${fake[@]}" FAKE_GPU_DRIVER=11080
-unusable 'the GPU has run out of memory|Fake GPU has run out of memory' \
+unusable 'Fake GPU failed, with 0 MB in use here: cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY .*try a smaller' \
     "${fake[@]}" FAKE_GPU_FAIL=cuDevicePrimaryCtxRetain:2
-unusable 'cuDNN cannot be used: CUDNN_STATUS_NOT_INITIALIZED' "${fake[@]}" FAKE_GPU_FAIL=cudnnCreate:1001
+unusable 'Fake GPU failed, .*cuModuleLoadData: CUDA_ERROR_NO_BINARY_FOR_GPU .*; it is older than the GPUs' \
+    "${fake[@]}" FAKE_GPU_FAIL=cuModuleLoadData:209
+unusable 'Fake GPU failed, .*cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION .* install a newer driver' \
+    "${fake[@]}" FAKE_GPU_FAIL=cuModuleLoadData:222
+unusable 'cuDNN cannot be used on Fake GPU: CUDNN_STATUS_NOT_INITIALIZED' "${fake[@]}" FAKE_GPU_FAIL=cudnnCreate:1001
 unusable '.* failed: cublasCreate: ' "${fake[@]}" FAKE_GPU_FAIL=cublasCreate:1
 
 # Libraries that are not what their name says.
@@ -85,17 +89,17 @@ for case in "$blas cuBLAS" 'libcudnn.so.9 cuDNN'; do
     unusable "$name cannot be loaded \(.*$file.*\); install it, or name its folder in LD_LIBRARY_PATH" \
         LD_LIBRARY_PATH=wrong
     cp "$FAKES/libcuda.so.1" "wrong/$file"
-    unusable "$file has no function [a-zA-Z_0-9]+, so it is not the one" LD_LIBRARY_PATH=wrong
+    unusable "$file has no function [a-zA-Z_0-9]+, so it is not what its name says" LD_LIBRARY_PATH=wrong
     rm -r wrong
 done
 
 # --- A GPU that fails in the middle: 5, and nothing half-written.
 
-fails 5 'Fake GPU has run out of memory, with [0-9]+ MB in use .*smaller --batch' \
-    "${fake[@]}" FAKE_GPU_MEMORY=9000000 "${train[@]}" --device cudnn --model none.ckpt
-fails 5 'Fake GPU failed: cuEventSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS' \
+fails 5 'Fake GPU failed, with [0-9]+ MB in use here: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY .*smaller --batch' \
+    "${fake[@]}" FAKE_GPU_MEMORY=40000000 "${train[@]}" --device cudnn --model none.ckpt
+fails 5 'Fake GPU failed, .*: cuEventSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS' \
     "${fake[@]}" FAKE_GPU_FAIL=cuEventSynchronize:700:4 "${train[@]}" --device cudnn --model none.ckpt
-fails 5 'Fake GPU failed: cuGraphInstantiate.*: CUDA_ERROR_' \
+fails 5 'Fake GPU failed, .*: cuGraphInstantiate.*: CUDA_ERROR_' \
     "${fake[@]}" FAKE_GPU_FAIL=cuGraphInstantiateWithFlags:1 "${train[@]}" --device cudnn --model none.ckpt
 fails 5 'Fake GPU failed: cublasSgemm: ' \
     "${fake[@]}" FAKE_GPU_FAIL=cublasSgemm:13:2 "${train[@]}" --device cudnn --model none.ckpt

@@ -108,6 +108,34 @@ static void repeat_runs_many_steps(void **state) {
     }
 }
 
+static void run_loss(void *context) {
+    const struct step *s = context;
+    struct device *d = s->model->d;
+    d->ops->cross_entropy(d, NULL, s->model->logits, s->loader, s->n);
+}
+
+/* A step that loads no batch has the one that was loaded last. */
+static void repeat_keeps_the_batch(void **state) {
+    struct device *d = *state;
+    enum { TIMES = 4 };
+    struct images images = images_new(2 * BATCH, SHAPE, CLASSES);
+    struct loader *loader = loader_of(d, &images);
+    struct model model = model_of(d, uniform(PARAMETERS, -1, 1));
+    struct step step = {&model, loader, false, BATCH};
+    struct program program = {run_loss, &step, NULL};
+    rewind_to(d, loader, shuffled(2 * BATCH), 2 * BATCH);
+    d->ops->load_batch(d, model.x, loader, BATCH);
+    d->ops->linear_forward(d, model.logits, model.x, &model.linear, BATCH);
+    d->ops->repeat(d, &program, TIMES);
+    d->ops->load_batch(d, model.x, loader, BATCH);
+    d->ops->linear_forward(d, model.logits, model.x, &model.linear, BATCH);
+    d->ops->repeat(d, &program, TIMES);
+    const double *loss = losses(d, loader, 0, 2 * TIMES);
+    for (int i = 0; i < 2 * TIMES; i++)
+        assert_true(loss[i] == loss[i / TIMES * TIMES]);
+    assert_true(loss[0] != loss[TIMES]);
+}
+
 static void repeat_runs_steps(void **state) {
     struct device *d = *state;
     struct images train = images_new(TRAIN, SHAPE, CLASSES),
@@ -158,6 +186,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(repeat_runs_steps),
         TEST(repeat_runs_many_steps),
+        TEST(repeat_keeps_the_batch),
     };
     int failures = 0;
     for (const char *name; (name = next_backend()) != NULL;)

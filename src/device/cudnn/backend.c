@@ -1,5 +1,5 @@
 /* The device itself: opening and closing it, its memory, its ops. */
-#include "cudnn.h"
+#include "gpu.h"
 
 #include "base/memory.h"
 
@@ -16,39 +16,67 @@ __asm__(".pushsection .rodata\n"
         ".popsection\n");
 extern const unsigned char cudnn_kernels[];
 
-enum {
-    OLDEST_GPU = 75,          /* compute capability, times ten, of the oldest that is built for */
-    BLAS_WORKSPACE = 4 << 20, /* bytes for cuBLAS, which would else allocate in a recording */
-};
+/* For cuBLAS, which would else allocate in a recording; in bytes, as NVIDIA recommends for Hopper.
+ */
+enum { BLAS_WORKSPACE = 32 << 20 };
 
 /* ---- failures ---- */
 
-bool cuda_went_well(struct cudnn *d, CUresult result, const char *call) {
+static void keep_failure(struct gpu *d, const struct error *error) {
+    if (!d->failed)
+        d->failure = *error;
+    d->failed = true;
+}
+
+void gpu_failed(struct gpu *d, const struct error *error) {
+    if (!d->capturing)
+        CUDA(d, cuStreamSynchronize, d->stream);
+    keep_failure(d, error);
+}
+
+/* What to do, where that can be told. */
+static const char *advice_for(CUresult result) {
+    switch (result) {
+    case CUDA_ERROR_OUT_OF_MEMORY:
+        return "; try a smaller --batch, end other programs that use it (nvidia-smi), or choose "
+               "another GPU with CUDA_VISIBLE_DEVICES";
+    case CUDA_ERROR_DEVICE_UNAVAILABLE:
+        return "; another program has it for itself (nvidia-smi); choose another GPU with "
+               "CUDA_VISIBLE_DEVICES";
+    case CUDA_ERROR_NO_BINARY_FOR_GPU:
+        return "; it is older than the GPUs that this program was built for";
+    case CUDA_ERROR_UNSUPPORTED_PTX_VERSION:
+        return "; it is newer than the GPUs that this program was built for, and the driver is "
+               "older than its CUDA: install a newer driver";
+    default:
+        return "";
+    }
+}
+
+bool cuda_went_well(struct gpu *d, CUresult result, const char *call) {
     const char *name = "?", *text = "?";
+    struct error error;
     if (result == CUDA_SUCCESS)
         return !d->failed;
-    d->failed = true;
     d->cuda.cuGetErrorName(result, &name);
     d->cuda.cuGetErrorString(result, &text);
-    if (result == CUDA_ERROR_OUT_OF_MEMORY)
-        return error_set(
-            &d->failure, STATUS_DEVICE,
-            "%s has run out of memory, with %.0f MB in use by this program (%s); try a "
-            "smaller --batch, or end other programs that use it (nvidia-smi)",
-            d->name, (double)d->bytes / 1e6, call);
-    return error_set(&d->failure, STATUS_DEVICE, "%s failed: %s: %s (%s)", d->name, call, name,
-                     text);
+    error_set(&error, STATUS_DEVICE, "%s failed, with %.0f MB in use here: %s: %s (%s)%s", d->name,
+              (double)d->bytes / 1e6, call, name, text, advice_for(result));
+    keep_failure(d, &error);
+    return false;
 }
 
-bool cublas_went_well(struct cudnn *d, cublasStatus_t status, const char *call) {
+bool cublas_went_well(struct gpu *d, cublasStatus_t status, const char *call) {
+    struct error error;
     if (status == CUBLAS_STATUS_SUCCESS)
         return !d->failed;
-    d->failed = true;
-    return error_set(&d->failure, STATUS_DEVICE, "%s failed: %s: %s", d->name, call,
-                     d->cublas.cublasGetStatusString(status));
+    error_set(&error, STATUS_DEVICE, "%s failed: %s: %s", d->name, call,
+              d->cublas.cublasGetStatusString(status));
+    gpu_failed(d, &error);
+    return false;
 }
 
-void cudnn_launch(struct cudnn *d, enum kernel kernel, int64_t x, int64_t y, void *args) {
+void cudnn_launch(struct gpu *d, enum kernel kernel, int64_t x, int64_t y, void *args) {
     void *parameters[] = {args};
     CUDA(d, cuLaunchKernel, d->kernels[kernel], (unsigned)x, (unsigned)y, 1, KERNEL_BLOCK, 1, 1, 0,
          d->stream, parameters, NULL);
@@ -56,13 +84,13 @@ void cudnn_launch(struct cudnn *d, enum kernel kernel, int64_t x, int64_t y, voi
 
 /* ---- memory ---- */
 
-static struct owned *own(struct cudnn *d) {
+static struct owned *own(struct gpu *d) {
     struct owned *owned = memory_new(1, sizeof *owned);
     owned->next = d->owned;
     return d->owned = owned;
 }
 
-void *device_memory(struct cudnn *d, size_t bytes) {
+void *device_memory(struct gpu *d, size_t bytes) {
     CUdeviceptr memory = 0;
     bytes += bytes == 0;
     if (!CUDA(d, cuMemAlloc, &memory, bytes))
@@ -75,7 +103,7 @@ void *device_memory(struct cudnn *d, size_t bytes) {
     return (void *)(uintptr_t)memory;
 }
 
-void *pinned_memory(struct cudnn *d, size_t bytes) {
+void *pinned_memory(struct gpu *d, size_t bytes) {
     void *memory = NULL;
     if (!CUDA(d, cuMemAllocHost, &memory, bytes + (bytes == 0)))
         return NULL;
@@ -85,14 +113,14 @@ void *pinned_memory(struct cudnn *d, size_t bytes) {
     return memory;
 }
 
-void *host_memory(struct cudnn *d, size_t bytes) {
+void *host_memory(struct gpu *d, size_t bytes) {
     struct owned *owned = own(d);
     owned->kind = ON_HOST;
     return owned->what.host = memory_new(1, bytes);
 }
 
 /* Waiting for it does not keep a core busy. */
-CUevent new_event(struct cudnn *d) {
+CUevent new_event(struct gpu *d) {
     CUevent event = NULL;
     if (!CUDA(d, cuEventCreate, &event, CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING))
         return NULL;
@@ -102,7 +130,7 @@ CUevent new_event(struct cudnn *d) {
     return event;
 }
 
-static void free_owned(struct cudnn *d) {
+static void free_owned(struct gpu *d) {
     for (struct owned *owned = d->owned, *next; owned != NULL; owned = next) {
         next = owned->next;
         switch (owned->kind) {
@@ -123,12 +151,12 @@ static void free_owned(struct cudnn *d) {
     }
 }
 
-void copy_to_device(struct cudnn *d, void *to, const void *from, size_t bytes) {
+void copy_to_device(struct gpu *d, void *to, const void *from, size_t bytes) {
     CUDA(d, cuMemcpyHtoDAsync, address(to), from, bytes, d->stream);
     CUDA(d, cuStreamSynchronize, d->stream);
 }
 
-bool copy_to_host(struct cudnn *d, void *to, const void *from, size_t bytes, struct error *error) {
+bool copy_to_host(struct gpu *d, void *to, const void *from, size_t bytes, struct error *error) {
     CUDA(d, cuMemcpyDtoHAsync, to, address(from), bytes, d->stream);
     CUDA(d, cuStreamSynchronize, d->stream);
     if (d->failed)
@@ -137,18 +165,19 @@ bool copy_to_host(struct cudnn *d, void *to, const void *from, size_t bytes, str
 }
 
 static struct tensor *tensor_new(struct device *device, int n, int c, int h, int w) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     struct tensor *tensor = host_memory(d, sizeof *tensor);
     tensor->capacity = n;
     tensor->c = c;
     tensor->plane = h * w;
+    tensor->promise = host_memory(d, sizeof *tensor->promise);
     tensor->data =
         device_memory(d, (size_t)n * (size_t)c * (size_t)tensor->plane * sizeof *tensor->data);
     return tensor;
 }
 
 static struct block *block_new(struct device *device, size_t count) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     struct block *block = host_memory(d, sizeof *block);
     block->count = count;
     block->data = device_memory(d, count * sizeof *block->data);
@@ -157,13 +186,13 @@ static struct block *block_new(struct device *device, size_t count) {
 
 static void upload(struct device *device, struct slice to, const float *from, size_t count) {
     require(to.offset + count <= to.block->count);
-    copy_to_device(cudnn_of(device), slice_data(to), from, count * sizeof *from);
+    copy_to_device(gpu_of(device), slice_data(to), from, count * sizeof *from);
 }
 
 static bool download(struct device *device, float *to, struct slice from, size_t count,
                      struct error *error) {
     require(from.offset + count <= from.block->count);
-    return copy_to_host(cudnn_of(device), to, slice_data(from), count * sizeof *to, error);
+    return copy_to_host(gpu_of(device), to, slice_data(from), count * sizeof *to, error);
 }
 
 static size_t bytes_of(const struct tensor *tensor, int n) {
@@ -172,20 +201,20 @@ static size_t bytes_of(const struct tensor *tensor, int n) {
 }
 
 static void tensor_upload(struct device *device, struct tensor *to, const float *from, int n) {
-    copy_to_device(cudnn_of(device), to->data, from, bytes_of(to, n));
-    to->addend = NULL;
+    struct gpu *d = gpu_of(device);
+    copy_to_device(d, for_writing(d, to), from, bytes_of(to, n));
 }
 
 static bool tensor_download(struct device *device, float *to, const struct tensor *from, int n,
                             struct error *error) {
-    cudnn_settle(cudnn_of(device), from);
-    return copy_to_host(cudnn_of(device), to, from->data, bytes_of(from, n), error);
+    struct gpu *d = gpu_of(device);
+    return copy_to_host(d, to, for_reading(d, from), bytes_of(from, n), error);
 }
 
 /* ---- opening and closing ---- */
 
 static void cudnn_close(struct device *device) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     if (d->stream != NULL)
         d->cuda.cuStreamSynchronize(d->stream);
     cudnn_recordings_free(d);
@@ -208,21 +237,14 @@ static void cudnn_close(struct device *device) {
 }
 
 /* The GPU, a stream and our kernels on it. */
-static void open_gpu(struct cudnn *d) {
+static void open_gpu(struct gpu *d) {
 #define KERNEL_NAME(name) #name,
     static const char *const names[] = {KERNELS(KERNEL_NAME)};
 #undef KERNEL_NAME
-    int major = 0, minor = 0;
     snprintf(d->name, sizeof d->name, "the GPU");
     CUDA(d, cuDriverGetVersion, &d->driver);
     CUDA(d, cuDeviceGet, &d->number, 0);
     CUDA(d, cuDeviceGetName, d->name, (int)sizeof d->name, d->number);
-    CUDA(d, cuDeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d->number);
-    CUDA(d, cuDeviceGetAttribute, &minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, d->number);
-    if (!d->failed && major * 10 + minor < OLDEST_GPU)
-        d->failed = !error_set(&d->failure, STATUS_DEVICE,
-                               "%s has compute capability %d.%d; this program needs %d.%d or later",
-                               d->name, major, minor, OLDEST_GPU / 10, OLDEST_GPU % 10);
     if (CUDA(d, cuDevicePrimaryCtxRetain, &d->context, d->number))
         CUDA(d, cuCtxSetCurrent, d->context);
     CUDA(d, cuStreamCreate, &d->stream, CU_STREAM_NON_BLOCKING);
@@ -232,7 +254,7 @@ static void open_gpu(struct cudnn *d) {
 }
 
 /* The two libraries on that stream, and working memory for the ops. */
-static void open_libraries(struct cudnn *d, bool tf32) {
+static void open_libraries(struct gpu *d, bool tf32) {
     void *workspace = device_memory(d, BLAS_WORKSPACE);
     CUBLAS(d, cublasCreate, &d->blas);
     CUBLAS(d, cublasSetStream, d->blas, d->stream); /* which forgets a workspace set before */
@@ -246,9 +268,13 @@ static void open_libraries(struct cudnn *d, bool tf32) {
         d->planner.handle = handle;
         if (status != CUDNN_STATUS_SUCCESS) {
             char why[512] = "";
+            struct error error;
             d->cudnn.cudnnGetLastErrorString(why, sizeof why);
-            d->failed = !error_set(&d->failure, STATUS_DEVICE, "cuDNN cannot be used: %s: %s",
-                                   d->cudnn.cudnnGetErrorString(status), why);
+            error_set(&error, STATUS_DEVICE,
+                      "cuDNN cannot be used on %s: %s: %s; it may be that the GPU's memory is full "
+                      "(nvidia-smi) or that the library is for another GPU",
+                      d->name, d->cudnn.cudnnGetErrorString(status), why);
+            gpu_failed(d, &error);
         }
     }
     d->partial = device_memory(d, sizeof *d->partial);
@@ -258,7 +284,7 @@ static void open_libraries(struct cudnn *d, bool tf32) {
 
 static bool cudnn_open(struct device **device, const struct device_options *options,
                        struct error *error) {
-    struct cudnn *d = memory_new(1, sizeof *d);
+    struct gpu *d = memory_new(1, sizeof *d);
     const char *graphs = getenv("CIFAR_CUDA_GRAPH");
     d->base = (struct device){.ops = &cudnn_ops, .runs_ahead = true};
     d->planner = (struct planner){.cudnn = &d->cudnn, .tf32 = options->tf32};
@@ -281,11 +307,11 @@ static bool cudnn_open(struct device **device, const struct device_options *opti
 }
 
 static void cudnn_describe(const struct device *device, char *text, size_t size) {
-    const struct cudnn *d = (const struct cudnn *)(const void *)device;
+    const struct gpu *d = (const struct gpu *)(const void *)device;
     struct device *opened = NULL;
     struct error error;
     if (d == NULL && cudnn_open(&opened, &(struct device_options){.threads = 1}, &error))
-        d = cudnn_of(opened);
+        d = gpu_of(opened);
     if (d == NULL)
         snprintf(text, size, "built with CUDA %d.%d and cuDNN %d.%d.%d; cannot be used here: %s",
                  CUDA_VERSION / 1000, CUDA_VERSION % 1000 / 10, CUDNN_MAJOR, CUDNN_MINOR,
@@ -301,7 +327,7 @@ static void cudnn_describe(const struct device *device, char *text, size_t size)
 }
 
 static size_t cudnn_memory(const struct device *device) {
-    return ((const struct cudnn *)(const void *)device)->bytes;
+    return ((const struct gpu *)(const void *)device)->bytes;
 }
 
 const struct device_ops cudnn_ops = {

@@ -24,8 +24,8 @@ function(find_cuda missing)
     string(REGEX REPLACE "[^0-9;]" "" lines "${lines}")
     string(REPLACE ";" "." version "${lines}")
   endif()
-  if(NOT version MATCHES "^9\\.")
-    set(${missing} "no header of cuDNN 9 was found (CUDNN_ROOT names its folder; found: ${version})"
+  if(NOT version MATCHES "^9\\." OR version VERSION_LESS 9.8)
+    set(${missing} "no header of cuDNN 9.8 or later was found (CUDNN_ROOT names its folder; found: ${version})"
       PARENT_SCOPE)
     return()
   endif()

@@ -1,10 +1,11 @@
 /* Our own kernels: all that is no convolution and no matrix product. See kernels.h for what each
- * computes; the formulas are those of src/device/openblas.
+ * computes; the formulas are PyTorch's, as told in src/device/openblas.
  *
  * Written in what C and CUDA C++ have in common, so that the tests can run them on a CPU.
  *
  * Sums over a batch are in double and have one order, whatever order the blocks run in: each block
- * leaves its part in memory, and the blocks of the next kernel add up the parts. */
+ * leaves its part in memory, and the blocks of the next kernel, or the last one of this, add up the
+ * parts. */
 #include "kernels.h"
 
 #ifdef __cplusplus
@@ -65,11 +66,11 @@ static __device__ void sum_block(double *a, double *b) {
 /* Of the kernels of a batch normalisation, a block has channel blockIdx.x of some of the images,
  * and leaves, or adds up, the sums of that channel. */
 static __device__ int first_image(int n) {
-    return (int)((int64_t)n * blockIdx.y / gridDim.y);
+    return (int)((unsigned)n * blockIdx.y / gridDim.y);
 }
 
 static __device__ int end_image(int n) {
-    return (int)((int64_t)n * (blockIdx.y + 1) / gridDim.y);
+    return (int)((unsigned)n * (blockIdx.y + 1) / gridDim.y);
 }
 
 static __device__ void leave_sums(struct partial_sums *partial, double a, double b) {
@@ -81,9 +82,10 @@ static __device__ void leave_sums(struct partial_sums *partial, double a, double
 }
 
 static __device__ void add_up_sums(double *a, double *b, const struct partial_sums *partial) {
-    const bool has_part = threadIdx.x < gridDim.y;
-    *a = has_part ? partial->sums[blockIdx.x][threadIdx.x][0] : 0;
-    *b = has_part ? partial->sums[blockIdx.x][threadIdx.x][1] : 0;
+    /* volatile: within a kernel other blocks have written it */
+    volatile const double *part = partial->sums[blockIdx.x][threadIdx.x % KERNEL_SPLITS];
+    *a = threadIdx.x < gridDim.y ? part[0] : 0;
+    *b = threadIdx.x < gridDim.y ? part[1] : 0;
     sum_block(a, b);
 }
 
@@ -119,13 +121,17 @@ KERNEL bias_gradients(const struct bias_gradients_args a) {
     while (channel >= a.job[job].c)
         channel -= a.job[job++].c;
     const struct bias_gradient of = a.job[job];
+    const int end = end_image(of.n);
     double sum = 0, none = 0;
-    for (int i = 0; i < of.n; i++) {
+    for (int i = first_image(of.n); i < end; i++) {
         const float *dy = of.dy + ((int64_t)i * of.c + channel) * of.plane;
         for (int j = threadIdx.x; j < of.plane; j += KERNEL_BLOCK)
             sum += (double)dy[j];
     }
-    sum_block(&sum, &none);
+    leave_sums(a.partial, sum, none);
+    if (!is_last_block(&a.partial->done[blockIdx.x], gridDim.y))
+        return;
+    add_up_sums(&sum, &none, a.partial);
     if (threadIdx.x == 0)
         of.dbias[channel] = (float)sum;
 }

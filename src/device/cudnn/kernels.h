@@ -8,7 +8,7 @@
 
 enum {
     KERNEL_BLOCK = 256,     /* threads in a block */
-    KERNEL_CHANNELS = 1024, /* channels of a batch normalisation, at most */
+    KERNEL_CHANNELS = 1024, /* that are summed at once, at most */
     KERNEL_SPLITS = 64,     /* blocks that share the images of one channel, at most */
     KERNEL_JOBS = 8,        /* of bias_gradients, at most */
 };
@@ -30,13 +30,14 @@ struct adam_clock {
 /* What the blocks that share a channel leave to be added up: two sums each. */
 struct partial_sums {
     double sums[KERNEL_CHANNELS][KERNEL_SPLITS][2];
+    unsigned done[KERNEL_CHANNELS]; /* of a channel's blocks; 0 between kernels */
 };
 
 /* The blocks, as (x, y), that each kernel is started with: */
 #define KERNELS(K)                                                                                 \
     K(load_batch)         /* (n, any) */                                                           \
     K(add_bias)           /* (any, 1) */                                                           \
-    K(bias_gradients)     /* (c of all jobs, 1) */                                                 \
+    K(bias_gradients)     /* (c of all jobs, splits) */                                            \
     K(batch_sums)         /* (c, splits) */                                                        \
     K(normalise)          /* (c, splits) */                                                        \
     K(gradient_sums)      /* (c, splits) */                                                        \
@@ -71,6 +72,7 @@ struct bias_gradient {
     int n, c, plane;
 };
 struct bias_gradients_args {
+    struct partial_sums *partial;
     int jobs;
     struct bias_gradient job[KERNEL_JOBS];
 };

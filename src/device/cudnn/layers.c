@@ -6,65 +6,70 @@
  *    add it as they read; all else has it added first.
  *  - the gradients of all biases are summed by one kernel, before Adam wants them or a tensor that
  *    they come from is overwritten.
- * The sums are the same, so the bits are. */
-#include "cudnn.h"
+ * The arithmetic is the same, so the bits are. */
+#include "gpu.h"
 
-static int least(int64_t a, int64_t b) {
-    return (int)(a < b ? a : b);
+/* Blocks that share a channel of n images. */
+static int splits_for(int n) {
+    return n < KERNEL_SPLITS ? n : KERNEL_SPLITS;
 }
 
 /* ---- what is put off ---- */
 
-void cudnn_settle(struct cudnn *d, const struct tensor *tensor) {
-    const int n = tensor->addend_images;
+const float *for_reading(struct gpu *d, const struct tensor *tensor) {
+    const int n = tensor->promise->images;
     const int64_t count = (int64_t)n * tensor->c * tensor->plane;
-    if (tensor->addend != NULL)
+    if (tensor->promise->addend != NULL)
         LAUNCH(d, add_bias, (count + KERNEL_BLOCK - 1) / KERNEL_BLOCK, 1, .y = tensor->data,
-               .bias = tensor->addend, .n = n, .c = tensor->c, .plane = tensor->plane);
-    ((struct tensor *)tensor)->addend = NULL;
+               .bias = tensor->promise->addend, .n = n, .c = tensor->c, .plane = tensor->plane);
+    tensor->promise->addend = NULL;
+    return tensor->data;
 }
 
-void cudnn_settle_gradients(struct cudnn *d) {
-    int channels = 0;
-    if (d->owed.jobs == 0)
-        return;
+float *for_writing(struct gpu *d, const struct tensor *tensor) {
+    if (tensor->promise->owes)
+        settle_gradients(d);
+    tensor->promise->addend = NULL;
+    return tensor->data;
+}
+
+static void add_bias(struct gpu *d, const struct tensor *y, struct slice bias, int n) {
+    y->promise->addend = slice_data(bias);
+    y->promise->images = n;
+    if (d->running == NULL)
+        for_reading(d, y);
+}
+
+void settle_gradients(struct gpu *d) {
+    int channels = 0, splits = 0;
     for (int i = 0; i < d->owed.jobs; i++) {
-        channels += d->owed.job[i].c;
+        const struct bias_gradient *job = &d->owed.job[i];
+        channels += job->c;
+        splits = splits_for(job->n) > splits ? splits_for(job->n) : splits;
         d->owed_by[i]->owes = false;
     }
-    cudnn_launch(d, KERNEL_bias_gradients, channels, 1, &d->owed);
+    d->owed.partial = d->partial;
+    if (d->owed.jobs > 0)
+        cudnn_launch(d, KERNEL_bias_gradients, channels, splits, &d->owed);
     d->owed.jobs = 0;
 }
 
-/* The memory of a tensor that is read as it is, and of one that is overwritten. */
-static const float *read(struct cudnn *d, const struct tensor *tensor) {
-    cudnn_settle(d, tensor);
-    return tensor->data;
-}
-
-static float *written(struct cudnn *d, struct tensor *tensor) {
-    if (tensor->owes)
-        cudnn_settle_gradients(d);
-    tensor->addend = NULL;
-    return tensor->data;
-}
-
-static void add_bias(struct cudnn *d, struct tensor *y, struct slice bias, int n) {
-    y->addend = slice_data(bias);
-    y->addend_images = n;
-    if (d->running == NULL)
-        cudnn_settle(d, y);
-}
-
-static void bias_gradient(struct cudnn *d, struct slice dbias, const struct tensor *dy, int n) {
-    const struct bias_gradient job = {slice_data(dbias), read(d, dy), n, dy->c, dy->plane};
-    if (d->owed.jobs == KERNEL_JOBS)
-        cudnn_settle_gradients(d);
-    d->owed_by[d->owed.jobs] = (struct tensor *)dy;
+static void bias_gradient(struct gpu *d, struct slice dbias, const struct tensor *dy, int n) {
+    const struct bias_gradient job = {slice_data(dbias), for_reading(d, dy), n, dy->c, dy->plane};
+    int channels = job.c;
+    bool again = false;
+    for (int i = 0; i < d->owed.jobs; i++) {
+        channels += d->owed.job[i].c;
+        again = again || d->owed.job[i].dbias == job.dbias;
+    }
+    if (d->owed.jobs == KERNEL_JOBS || channels > KERNEL_CHANNELS || again)
+        settle_gradients(d);
+    require(job.c <= KERNEL_CHANNELS);
+    d->owed_by[d->owed.jobs] = dy->promise;
     d->owed.job[d->owed.jobs++] = job;
-    ((struct tensor *)dy)->owes = true;
+    dy->promise->owes = true;
     if (d->running == NULL)
-        cudnn_settle_gradients(d);
+        settle_gradients(d);
 }
 
 /* ---- convolution ---- */
@@ -83,15 +88,16 @@ static bool same(const struct convolution *a, const struct convolution *b) {
 
 /* The plan of a convolution, chosen when it is needed for the first time, and a workspace for it. A
  * smaller workspace is kept: graphs may have it. */
-static const struct plan *plan_for(struct cudnn *d, const struct convolution *convolution) {
+static const struct plan *plan_for(struct gpu *d, const struct convolution *convolution) {
     struct plan *plan = d->plans;
+    struct error error;
     while (plan != NULL && !same(&plan->convolution, convolution))
         plan = plan->next;
-    if (plan != NULL)
+    if (plan != NULL || d->failed)
         return plan;
-    plan = plan_new(&d->planner, convolution, &d->failure);
+    plan = plan_new(&d->planner, convolution, &error);
     if (plan == NULL) {
-        d->failed = true;
+        gpu_failed(d, &error);
         return NULL;
     }
     plan->next = d->plans;
@@ -103,7 +109,7 @@ static const struct plan *plan_for(struct cudnn *d, const struct convolution *co
     return plan;
 }
 
-static void convolve(struct cudnn *d, int kind, const struct conv2d *conv, const float *x,
+static void convolve(struct gpu *d, int kind, const struct conv2d *conv, const float *x,
                      const float *w, const float *y, int n) {
     const struct convolution convolution = {kind,
                                             n,
@@ -114,39 +120,41 @@ static void convolve(struct cudnn *d, int kind, const struct conv2d *conv, const
                                             conv->h,
                                             conv->w,
                                             alignment_of(x, w, y)};
-    const struct plan *plan = d->failed ? NULL : plan_for(d, &convolution);
-    if (!d->failed && !plan_execute(plan, &d->planner, x, w, y, d->workspace, &d->failure))
-        d->failed = true;
+    const struct plan *plan = plan_for(d, &convolution);
+    struct error error;
+    if (plan != NULL && !plan_execute(plan, &d->planner, x, w, y, d->workspace, &error))
+        gpu_failed(d, &error);
 }
 
 void cudnn_conv2d_forward(struct device *device, struct tensor *y, const struct tensor *x,
                           const struct conv2d *conv, int n) {
-    struct cudnn *d = cudnn_of(device);
-    convolve(d, CONV_FORWARD, conv, read(d, x), slice_data(conv->weight), written(d, y), n);
+    struct gpu *d = gpu_of(device);
+    if (d->failed)
+        return;
+    convolve(d, CONV_FORWARD, conv, for_reading(d, x), slice_data(conv->weight), for_writing(d, y),
+             n);
     add_bias(d, y, conv->bias, n);
 }
 
 void cudnn_conv2d_backward(struct device *device, struct tensor *dx, const struct tensor *dy,
                            const struct tensor *x, const struct conv2d *conv, int n) {
-    struct cudnn *d = cudnn_of(device);
-    convolve(d, CONV_BACKWARD_FILTER, conv, read(d, x), slice_data(conv->dweight), read(d, dy), n);
+    struct gpu *d = gpu_of(device);
+    if (d->failed)
+        return;
+    convolve(d, CONV_BACKWARD_FILTER, conv, for_reading(d, x), slice_data(conv->dweight),
+             for_reading(d, dy), n);
     bias_gradient(d, conv->dbias, dy, n);
     if (dx != NULL)
-        convolve(d, CONV_BACKWARD_DATA, conv, written(d, dx), slice_data(conv->weight), dy->data,
-                 n);
+        convolve(d, CONV_BACKWARD_DATA, conv, for_writing(d, dx), slice_data(conv->weight),
+                 dy->data, n);
 }
 
 /* ---- batch normalisation ---- */
 
-/* Blocks that share a channel. */
-static int splits_for(int n) {
-    return least(n, KERNEL_SPLITS);
-}
-
 static struct normal_input input_of(const struct tensor *x, const struct batchnorm *norm, int n) {
     require(norm->c <= KERNEL_CHANNELS);
     return (struct normal_input){.x = x->data,
-                                 .addend = x->addend,
+                                 .addend = x->promise->addend,
                                  .weight = slice_data(norm->weight),
                                  .bias = slice_data(norm->bias),
                                  .n = n,
@@ -158,12 +166,14 @@ static struct normal_input input_of(const struct tensor *x, const struct batchno
 
 void cudnn_batchnorm_forward(struct device *device, struct tensor *y, const struct tensor *x,
                              const struct batchnorm *norm, bool training, int n) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
+    if (d->failed)
+        return;
     const struct normal_input in = input_of(x, norm, n);
     float *saved = slice_data(norm->saved);
     if (training)
         LAUNCH(d, batch_sums, norm->c, splits_for(n), .partial = d->partial, .in = in);
-    LAUNCH(d, normalise, norm->c, splits_for(n), .y = written(d, y), .mean = saved,
+    LAUNCH(d, normalise, norm->c, splits_for(n), .y = for_writing(d, y), .mean = saved,
            .invstd = saved + norm->c, .running_mean = slice_data(norm->running_mean),
            .running_var = slice_data(norm->running_var), .partial = training ? d->partial : NULL,
            .in = in, .eps = norm->eps, .momentum = norm->momentum);
@@ -171,12 +181,14 @@ void cudnn_batchnorm_forward(struct device *device, struct tensor *y, const stru
 
 void cudnn_batchnorm_backward(struct device *device, struct tensor *dx, const struct tensor *dy,
                               const struct tensor *x, const struct batchnorm *norm, int n) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
+    if (d->failed)
+        return;
     const struct normal_input in = input_of(x, norm, n);
     const float *mean = slice_data(norm->saved), *invstd = mean + norm->c;
-    LAUNCH(d, gradient_sums, norm->c, splits_for(n), .partial = d->partial, .dy = read(d, dy),
-           .mean = mean, .invstd = invstd, .in = in);
-    LAUNCH(d, normalise_gradient, norm->c, splits_for(n), .dx = written(d, dx),
+    LAUNCH(d, gradient_sums, norm->c, splits_for(n), .partial = d->partial,
+           .dy = for_reading(d, dy), .mean = mean, .invstd = invstd, .in = in);
+    LAUNCH(d, normalise_gradient, norm->c, splits_for(n), .dx = for_writing(d, dx),
            .dweight = slice_data(norm->dweight), .dbias = slice_data(norm->dbias), .dy = dy->data,
            .mean = mean, .invstd = invstd, .partial = d->partial, .in = in);
 }
@@ -184,7 +196,7 @@ void cudnn_batchnorm_backward(struct device *device, struct tensor *dx, const st
 /* ---- Linear ---- */
 
 /* cuBLAS counts columns first, so to it our x [n][in] is a matrix of `in` rows and n columns. */
-static void product(struct cudnn *d, cublasOperation_t of_a, cublasOperation_t of_b, int rows,
+static void product(struct gpu *d, cublasOperation_t of_a, cublasOperation_t of_b, int rows,
                     int columns, int depth, const float *a, int a_rows, const float *b, int b_rows,
                     float *c) {
     const float one = 1, zero = 0;
@@ -194,20 +206,24 @@ static void product(struct cudnn *d, cublasOperation_t of_a, cublasOperation_t o
 
 void cudnn_linear_forward(struct device *device, struct tensor *y, const struct tensor *x,
                           const struct linear *linear, int n) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
+    if (d->failed)
+        return;
     const int in = linear->in, out = linear->out;
-    product(d, CUBLAS_OP_T, CUBLAS_OP_N, out, n, in, slice_data(linear->weight), in, read(d, x), in,
-            written(d, y));
+    product(d, CUBLAS_OP_T, CUBLAS_OP_N, out, n, in, slice_data(linear->weight), in,
+            for_reading(d, x), in, for_writing(d, y));
     add_bias(d, y, linear->bias, n);
 }
 
 void cudnn_linear_backward(struct device *device, struct tensor *dx, const struct tensor *dy,
                            const struct tensor *x, const struct linear *linear, int n) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
+    if (d->failed)
+        return;
     const int in = linear->in, out = linear->out;
-    product(d, CUBLAS_OP_N, CUBLAS_OP_N, in, n, out, slice_data(linear->weight), in, read(d, dy),
-            out, written(d, dx));
-    product(d, CUBLAS_OP_N, CUBLAS_OP_T, in, out, n, read(d, x), in, dy->data, out,
+    product(d, CUBLAS_OP_N, CUBLAS_OP_N, in, n, out, slice_data(linear->weight), in,
+            for_reading(d, dy), out, for_writing(d, dx));
+    product(d, CUBLAS_OP_N, CUBLAS_OP_T, in, out, n, for_reading(d, x), in, dy->data, out,
             slice_data(linear->dweight));
     bias_gradient(d, linear->dbias, dy, n);
 }
@@ -217,20 +233,24 @@ void cudnn_linear_backward(struct device *device, struct tensor *dx, const struc
 /* The logits must be there afterwards, so the kernel writes them, too, if it adds to them. */
 void cudnn_cross_entropy(struct device *device, struct tensor *dlogits, const struct tensor *logits,
                          struct loader *loader, int n) {
-    struct cudnn *d = cudnn_of(device);
-    cudnn_loader_steps(d, loader);
+    struct gpu *d = gpu_of(device);
+    if (d->failed)
+        return;
+    cudnn_loader_advance(d, loader, 0, 1);
     LAUNCH(d, cross_entropy, 1, 1, .logits = logits->data,
-           .dlogits = dlogits == NULL ? NULL : written(d, dlogits), .losses = loader->losses,
-           .predicted = loader->predicted, .addend = logits->addend, .records = loader->records,
-           .order = loader->order, .cursor = loader->cursor, .n = n,
+           .dlogits = dlogits == NULL ? NULL : for_writing(d, dlogits), .losses = loader->losses,
+           .predicted = loader->predicted, .addend = logits->promise->addend,
+           .records = loader->records, .order = loader->order, .cursor = loader->cursor, .n = n,
            .classes = logits->c * logits->plane, .pixels = loader->pixels);
-    ((struct tensor *)logits)->addend = NULL;
+    logits->promise->addend = NULL;
 }
 
 void cudnn_adam_step(struct device *device, const struct adam *adam) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
+    if (d->failed)
+        return;
     const int64_t blocks = ((int64_t)adam->count + KERNEL_BLOCK - 1) / KERNEL_BLOCK;
-    cudnn_settle_gradients(d);
+    settle_gradients(d);
     LAUNCH(d, adam, blocks, 1, .w = adam->parameters->data, .m = adam->exp_avg->data,
            .v = adam->exp_avg_sq->data, .dw = adam->gradients->data, .clock = d->clock,
            .count = (int64_t)adam->count, .lr = adam->lr, .beta1 = adam->beta1,
@@ -238,7 +258,7 @@ void cudnn_adam_step(struct device *device, const struct adam *adam) {
 }
 
 void cudnn_adam_seek(struct device *device, int64_t step) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     const struct adam_clock clock = {.steps = step};
     copy_to_device(d, d->clock, &clock, sizeof clock);
 }

@@ -27,11 +27,12 @@ static bool find_functions(void *table, void *library, const char *file, const c
     for (int i = 0; names[i] != NULL; i++) {
         void *function = dlsym(library, names[i]);
         if (function == NULL)
-            return error_set(error, STATUS_DEVICE,
-                             "%s has no function %s, so it is not the one that this program was "
-                             "built for (CUDA %d.%d, cuDNN %d.%d); %s",
-                             file, names[i], CUDA_MAJOR, CUDA_VERSION % 1000 / 10, CUDNN_MAJOR,
-                             CUDNN_MINOR, "install that version");
+            return error_set(
+                error, STATUS_DEVICE,
+                "%s has no function %s, so it is not what its name says, or too old; "
+                "this program was built with CUDA %d.%d and cuDNN %d.%d: install those "
+                "versions, or a newer driver",
+                file, names[i], CUDA_MAJOR, CUDA_VERSION % 1000 / 10, CUDNN_MAJOR, CUDNN_MINOR);
         memcpy((char *)table + (size_t)i * sizeof function, &function, sizeof function);
     }
     return true;

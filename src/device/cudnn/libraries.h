@@ -18,7 +18,6 @@
     F(cuDeviceGetCount)                                                                            \
     F(cuDeviceGet)                                                                                 \
     F(cuDeviceGetName)                                                                             \
-    F(cuDeviceGetAttribute)                                                                        \
     F(cuDevicePrimaryCtxRetain)                                                                    \
     F(cuDevicePrimaryCtxRelease)                                                                   \
     F(cuCtxSetCurrent)                                                                             \

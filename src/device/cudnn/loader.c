@@ -1,11 +1,11 @@
 /* The data set on the device. */
-#include "cudnn.h"
+#include "gpu.h"
 
 #include <string.h>
 
 struct loader *cudnn_loader_new(struct device *device, const uint8_t *records, int64_t count, int c,
                                 int h, int w) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     struct loader *loader = host_memory(d, sizeof *loader);
     const size_t images = (size_t)count, pixels = (size_t)c * (size_t)h * (size_t)w;
     loader->count = count;
@@ -26,7 +26,7 @@ struct loader *cudnn_loader_new(struct device *device, const uint8_t *records, i
 
 void cudnn_loader_rewind(struct device *device, struct loader *loader, const uint32_t *order,
                          int64_t length) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     const size_t bytes = (size_t)length * sizeof *order;
     require(length <= loader->count);
     CUDA(d, cuEventSynchronize, loader->order_uploaded); /* of the pass before */
@@ -40,39 +40,34 @@ void cudnn_loader_rewind(struct device *device, struct loader *loader, const uin
     loader->newer.steps = loader->older.steps = 0;
 }
 
-void cudnn_loader_reads(struct cudnn *d, struct loader *loader, int n) {
+void cudnn_loader_advance(struct gpu *d, struct loader *loader, int images, int losses) {
     struct recording *running = d->running;
     if (running != NULL) {
         require(running->loader == NULL || running->loader == loader);
         running->loader = loader;
-        running->images += d->capturing ? n : 0;
     }
-    if (!d->capturing) {
-        require(loader->next + n <= loader->length);
-        loader->next += n;
+    if (d->capturing) {
+        running->images += images;
+        running->steps += losses;
+        return;
     }
-}
-
-void cudnn_loader_steps(struct cudnn *d, struct loader *loader) {
-    if (d->capturing)
-        d->running->steps++;
-    else
-        loader->steps++;
+    require(loader->next + images <= loader->length);
+    loader->next += images;
+    loader->steps += losses;
 }
 
 void cudnn_load_batch(struct device *device, struct tensor *x, struct loader *loader, int n) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     const int blocks = (loader->pixels + 4 * KERNEL_BLOCK - 1) / (4 * KERNEL_BLOCK);
     require(n <= x->capacity && x->c * x->plane == loader->pixels);
-    cudnn_loader_reads(d, loader, n);
-    LAUNCH(d, load_batch, n, blocks, .x = x->data, .records = loader->records,
+    cudnn_loader_advance(d, loader, n, 0);
+    LAUNCH(d, load_batch, n, blocks, .x = for_writing(d, x), .records = loader->records,
            .order = loader->order, .cursor = loader->cursor, .n = n, .pixels = loader->pixels);
-    x->addend = NULL;
 }
 
 /* Each time to the event that is not the newer one: of what was sent before, that one still tells.
  */
-void cudnn_publish(struct cudnn *d, struct loader *loader) {
+void cudnn_publish(struct gpu *d, struct loader *loader) {
     const struct published before = loader->newer;
     const int64_t count = loader->steps - before.steps;
     if (count == 0)
@@ -86,7 +81,7 @@ void cudnn_publish(struct cudnn *d, struct loader *loader) {
 
 bool cudnn_losses(struct device *device, const struct loader *loader, float *losses, int64_t first,
                   int64_t count, struct error *error) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     const int64_t needed = first + count;
     require(d->failed || needed <= loader->steps);
     if (needed > loader->newer.steps)
@@ -103,7 +98,7 @@ bool cudnn_losses(struct device *device, const struct loader *loader, float *los
 
 bool cudnn_predictions(struct device *device, const struct loader *loader, uint8_t *classes,
                        int64_t count, struct error *error) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     require(d->failed || count <= loader->next);
     return copy_to_host(d, classes, loader->predicted, (size_t)count, error);
 }

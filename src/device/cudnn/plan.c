@@ -198,15 +198,15 @@ static bool try_engine(struct builder *b, cudnnBackendDescriptor_t config) {
         set(b, execution, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &planner->handle);
     else
         set_descriptor(b, execution, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, planner->described);
-    if (b->failed || planner->cudnn->cudnnBackendFinalize(execution) != CUDNN_STATUS_SUCCESS)
-        return false; /* an engine that was offered may turn out not to fit */
+    finalize(b, execution, "an engine that was offered");
     get(b, execution, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
     plan->execution = execution;
     plan->workspace = (size_t)workspace;
     return !b->failed && workspace <= PLAN_WORKSPACE;
 }
 
-/* Tries the engines that cuDNN's heuristics offer in one of their modes. */
+/* Tries the engines that cuDNN's heuristics offer in one of their modes. What fails here is one way
+ * of several: its error stays for the case that all do. */
 static bool choose(struct builder *b, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode) {
     cudnnBackendDescriptor_t configs[PLAN_ENGINES];
     cudnnBackendDescriptor_t heuristics = make(b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
@@ -222,42 +222,46 @@ static bool choose(struct builder *b, cudnnBackendDescriptor_t graph, cudnnBacke
         configs[i] = make(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     offered = get(b, heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                   offered, configs);
-    for (int64_t i = 0; i < offered && !b->failed; i++, b->plan->rank++)
+    for (int64_t i = 0; i < offered; i++, b->plan->rank++) {
         if (try_engine(b, configs[i]))
             return true;
+        b->failed = false;
+    }
+    b->failed = false;
     return false;
 }
+
+static const char *const KINDS[] = {
+    [CONV_FORWARD] = "forward",
+    [CONV_BACKWARD_DATA] = "data gradient",
+    [CONV_BACKWARD_FILTER] = "weight gradient",
+};
 
 struct plan *plan_new(const struct planner *planner, const struct convolution *convolution,
                       struct error *error) {
     struct plan *plan = memory_new(1, sizeof *plan);
-    struct builder b = {.planner = planner, .plan = plan, .error = error};
+    struct error refusal = {STATUS_DEVICE, "none was refused"};
+    struct builder b = {.planner = planner, .plan = plan, .error = &refusal};
     plan->convolution = *convolution;
     cudnnBackendDescriptor_t graph = make_graph(&b);
-    if (choose(&b, graph, CUDNN_HEUR_MODE_A) || choose(&b, graph, CUDNN_HEUR_MODE_FALLBACK))
+    if (!b.failed &&
+        (choose(&b, graph, CUDNN_HEUR_MODE_A) || choose(&b, graph, CUDNN_HEUR_MODE_FALLBACK)))
         return plan;
-    if (!b.failed)
-        error_set(error, STATUS_DEVICE,
-                  "cuDNN %zu has no engine for a convolution (%s, %d > %d channels, kernel %d, "
-                  "batch %d) that computes in %s, gives the same bits each time and needs at most "
-                  "%d MB of workspace; another --batch or another version of cuDNN may help",
-                  planner->cudnn->cudnnGetVersion(),
-                  convolution->kind == CONV_FORWARD         ? "forward"
-                  : convolution->kind == CONV_BACKWARD_DATA ? "data gradient"
-                                                            : "weight gradient",
-                  convolution->in, convolution->out, convolution->kernel, convolution->n,
-                  planner->tf32 ? "float32 or TF32" : "float32", PLAN_WORKSPACE >> 20);
+    error_set(
+        error, STATUS_DEVICE,
+        "cuDNN %zu has no engine for a convolution (%s, %d > %d channels, kernel %d, batch %d) "
+        "that computes in %s, gives the same bits each time and needs at most %d MB of "
+        "workspace; another --batch or version of cuDNN may help (the last refusal: %.1000s)",
+        planner->cudnn->cudnnGetVersion(), KINDS[convolution->kind], convolution->in,
+        convolution->out, convolution->kernel, convolution->n,
+        planner->tf32 ? "float32 or TF32" : "float32", PLAN_WORKSPACE >> 20, refusal.text);
     plan_free(plan, planner);
     return NULL;
 }
 
-static void destroy_descriptors(struct plan *plan, const struct planner *planner) {
+void plan_free(struct plan *plan, const struct planner *planner) {
     while (plan->made_count > 0)
         planner->cudnn->cudnnBackendDestroyDescriptor(plan->made[--plan->made_count]);
-}
-
-void plan_free(struct plan *plan, const struct planner *planner) {
-    destroy_descriptors(plan, planner);
     free(plan);
 }
 
@@ -265,16 +269,19 @@ bool plan_execute(const struct plan *plan, const struct planner *planner, const 
                   const float *w, const float *y, void *workspace, struct error *error) {
     static const int64_t ids[] = {X, W, Y};
     const void *pointers[] = {x, w, y};
-    struct plan arguments = {0};
-    struct builder b = {.planner = planner, .plan = &arguments, .error = error};
-    cudnnBackendDescriptor_t pack = make(&b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    const struct cudnn_library *cudnn = planner->cudnn;
+    struct builder b = {.planner = planner, .error = error};
+    cudnnBackendDescriptor_t pack = NULL;
+    check(&b, cudnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack),
+          "a variant pack");
     set_integers(&b, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, 3, ids);
     set(&b, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, pointers);
     set(&b, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
     finalize(&b, pack, "a variant pack");
     if (!b.failed)
-        check(&b, planner->cudnn->cudnnBackendExecute(planner->handle, plan->execution, pack),
+        check(&b, cudnn->cudnnBackendExecute(planner->handle, plan->execution, pack),
               "a convolution");
-    destroy_descriptors(&arguments, planner);
+    if (pack != NULL)
+        cudnn->cudnnBackendDestroyDescriptor(pack);
     return !b.failed;
 }

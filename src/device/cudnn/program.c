@@ -1,7 +1,7 @@
 /* Steps: the first one is run as it is, which loads and chooses all that a recording may not; then
  * a step is recorded into a CUDA graph, once, and replayed. Where steps are short, a second graph
  * has many of them, since starting a graph takes the time of several kernels. */
-#include "cudnn.h"
+#include "gpu.h"
 
 #include "base/memory.h"
 
@@ -10,18 +10,18 @@
 /* A graph holds at most so many steps, of at most so many images together. */
 enum { MANY_STEPS = 32, MANY_IMAGES = 1024 };
 
-static void call(struct cudnn *d, struct recording *r, const struct program *program,
-                 bool capturing) {
+static void run_body(struct gpu *d, struct recording *r, const struct program *program,
+                     bool capturing) {
     d->running = r;
     d->capturing = capturing;
     program->body(program->context);
-    cudnn_settle_gradients(d);
+    settle_gradients(d);
     d->running = NULL;
     d->capturing = false;
 }
 
 /* A graph of `steps` steps. */
-static CUgraphExec record(struct cudnn *d, struct recording *r, const struct program *program,
+static CUgraphExec record(struct gpu *d, struct recording *r, const struct program *program,
                           int steps) {
     const char *file = getenv("CIFAR_CUDA_DOT");
     CUgraph graph = NULL;
@@ -30,7 +30,7 @@ static CUgraphExec record(struct cudnn *d, struct recording *r, const struct pro
         return NULL;
     for (int i = 0; i < steps; i++) {
         r->images = r->steps = 0;
-        call(d, r, program, true);
+        run_body(d, r, program, true);
     }
     /* even after a failure, so that the stream can be used to close the device */
     const CUresult result = d->cuda.cuStreamEndCapture(d->stream, &graph);
@@ -45,7 +45,7 @@ static CUgraphExec record(struct cudnn *d, struct recording *r, const struct pro
     return executable;
 }
 
-static void replay(struct cudnn *d, struct recording *r, CUgraphExec graph, int steps) {
+static void replay(struct gpu *d, struct recording *r, CUgraphExec graph, int steps) {
     CUDA(d, cuGraphLaunch, graph, d->stream);
     if (r->loader != NULL) {
         r->loader->next += steps * r->images;
@@ -54,7 +54,7 @@ static void replay(struct cudnn *d, struct recording *r, CUgraphExec graph, int 
 }
 
 void cudnn_repeat(struct device *device, struct program *program, int64_t times) {
-    struct cudnn *d = cudnn_of(device);
+    struct gpu *d = gpu_of(device);
     struct recording *r = program->recording;
     if (times <= 0 || d->failed)
         return;
@@ -64,7 +64,7 @@ void cudnn_repeat(struct device *device, struct program *program, int64_t times)
         d->recordings = r;
     }
     for (; times > 0 && (!r->prepared || !d->use_graphs); times--) {
-        call(d, r, program, false);
+        run_body(d, r, program, false);
         r->prepared = true;
     }
     if (times > 0 && r->one == NULL) {
@@ -83,7 +83,7 @@ void cudnn_repeat(struct device *device, struct program *program, int64_t times)
         cudnn_publish(d, r->loader);
 }
 
-void cudnn_recordings_free(struct cudnn *d) {
+void cudnn_recordings_free(struct gpu *d) {
     for (struct recording *r = d->recordings, *next; r != NULL; r = next) {
         next = r->next;
         if (r->one != NULL)

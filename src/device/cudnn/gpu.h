@@ -13,18 +13,23 @@
 #include "kernels.h"
 #include "plan.h"
 
-/* All pointers in these structs but the marked ones are to the device's memory: the host hands them
- * on and never looks through them. */
+/* A pointer marked [D] is to the device's memory: the host hands it on and never looks through it.
+ */
 struct tensor {
-    float *data;
+    float *data;            /* [D] */
     int capacity, c, plane; /* images; channels; h * w */
-    const float *addend;    /* [c] still to be added to each plane, or NULL (see layers.c) */
-    int addend_images;      /* to so many images */
-    bool owes;              /* the gradient of a bias is still to be summed from it */
+    struct promise *promise;
+};
+
+/* What has been put off for a tensor (see layers.c). */
+struct promise {
+    const float *addend; /* [D] [c] still to be added to each plane, or NULL */
+    int images;          /* to which it is to be added */
+    bool owes;           /* the gradient of a bias is still to be summed from it */
 };
 
 struct block {
-    float *data;
+    float *data; /* [D] */
     size_t count;
 };
 
@@ -35,16 +40,16 @@ struct published {
 };
 
 struct loader {
-    uint8_t *records; /* [count][1 + pixels] */
+    uint8_t *records; /* [D] [count][1 + pixels] */
     int64_t count, length;
     int pixels;
-    uint32_t *order; /* [count] */
-    struct cursor *cursor;
-    float *losses;          /* [count] */
-    uint8_t *predicted;     /* [count] */
+    uint32_t *order;        /* [D] [count] */
+    struct cursor *cursor;  /* [D] */
+    float *losses;          /* [D] [count] */
+    uint8_t *predicted;     /* [D] [count] */
     int64_t next, steps;    /* the cursor as it will be after all that is queued */
-    uint32_t *host_order;   /* pinned, on the host */
-    float *host_losses;     /* pinned, on the host */
+    uint32_t *host_order;   /* [count], pinned */
+    float *host_losses;     /* [count], pinned */
     CUevent order_uploaded; /* host_order may be written again */
     struct published newer, older;
 };
@@ -55,7 +60,7 @@ struct recording {
     CUgraphExec one, many;
     int many_steps;        /* in `many` */
     bool prepared;         /* the step has run once: all that it loads and chooses is there */
-    struct loader *loader; /* that the step reads, or NULL; and how far it goes on: */
+    struct loader *loader; /* of the step, or NULL; and how far it goes on: */
     int64_t images, steps;
 };
 
@@ -70,7 +75,7 @@ struct owned {
     } what;
 };
 
-struct cudnn {
+struct gpu {
     struct device base;
     struct cuda_library cuda;
     struct cublas_library cublas;
@@ -98,17 +103,17 @@ struct cudnn {
     bool failed;
     struct error failure;
 
-    void *workspace; /* of cuDNN's engines */
+    void *workspace; /* [D] of cuDNN's engines */
     size_t workspace_size;
-    struct partial_sums *partial;
-    struct adam_clock *clock;
+    struct partial_sums *partial; /* [D] */
+    struct adam_clock *clock;     /* [D] */
 
     struct bias_gradients_args owed; /* that are still to be summed */
-    struct tensor *owed_by[KERNEL_JOBS];
+    struct promise *owed_by[KERNEL_JOBS];
 };
 
-static inline struct cudnn *cudnn_of(struct device *device) {
-    return (struct cudnn *)(void *)device;
+static inline struct gpu *gpu_of(struct device *device) {
+    return (struct gpu *)(void *)device;
 }
 
 static inline float *slice_data(struct slice slice) {
@@ -121,9 +126,13 @@ static inline CUdeviceptr address(const void *device_memory) {
 
 /* ---- calling the libraries ---- */
 
-/* Whether all has gone well, this call too; the first that does not is kept as the failure. */
-bool cuda_went_well(struct cudnn *d, CUresult result, const char *call);
-bool cublas_went_well(struct cudnn *d, cublasStatus_t status, const char *call);
+/* Keeps the first failure. A fault of the GPU shows in whichever call comes next, so where cuBLAS
+ * or cuDNN complain, the driver is asked first. */
+void gpu_failed(struct gpu *d, const struct error *error);
+
+/* Whether all has gone well, this call too. */
+bool cuda_went_well(struct gpu *d, CUresult result, const char *call);
+bool cublas_went_well(struct gpu *d, cublasStatus_t status, const char *call);
 
 /* CUDA(d, cuMemAlloc, &memory, bytes) calls a function unless the device has failed; true if it
  * went well. */
@@ -136,22 +145,25 @@ bool cublas_went_well(struct cudnn *d, cublasStatus_t status, const char *call);
 /* LAUNCH(d, adam, blocks, 1, .w = w, ...) queues a kernel on x times y blocks. */
 #define LAUNCH(d, kernel, x, y, ...)                                                               \
     cudnn_launch((d), KERNEL_##kernel, (x), (y), &(struct kernel##_args){__VA_ARGS__})
-void cudnn_launch(struct cudnn *d, enum kernel kernel, int64_t x, int64_t y, void *args);
+void cudnn_launch(struct gpu *d, enum kernel kernel, int64_t x, int64_t y, void *args);
 
 /* ---- memory, freed by close() ---- */
 
-void *device_memory(struct cudnn *d, size_t bytes); /* zeroed; NULL if the device has failed */
-void *pinned_memory(struct cudnn *d, size_t bytes); /* on the host; likewise */
-void *host_memory(struct cudnn *d, size_t bytes);   /* zeroed */
-CUevent new_event(struct cudnn *d);
+void *device_memory(struct gpu *d, size_t bytes); /* zeroed; NULL if the device has failed */
+void *pinned_memory(struct gpu *d, size_t bytes); /* on the host; likewise */
+void *host_memory(struct gpu *d, size_t bytes);   /* zeroed */
+CUevent new_event(struct gpu *d);
 
 /* Both wait until it is done. */
-void copy_to_device(struct cudnn *d, void *to, const void *from, size_t bytes);
-bool copy_to_host(struct cudnn *d, void *to, const void *from, size_t bytes, struct error *error);
+void copy_to_device(struct gpu *d, void *to, const void *from, size_t bytes);
+bool copy_to_host(struct gpu *d, void *to, const void *from, size_t bytes, struct error *error);
 
-/* Do what was put off: add what is still to be added to a tensor; sum the gradients of biases. */
-void cudnn_settle(struct cudnn *d, const struct tensor *tensor);
-void cudnn_settle_gradients(struct cudnn *d);
+/* The memory of a tensor that is to be read, with what was still to be added, or overwritten. */
+const float *for_reading(struct gpu *d, const struct tensor *tensor);
+float *for_writing(struct gpu *d, const struct tensor *tensor);
+
+/* Sums the gradients of biases that were put off. */
+void settle_gradients(struct gpu *d);
 
 /* ---- the parts of the table of ops; see device.h ---- */
 
@@ -166,14 +178,14 @@ bool cudnn_predictions(struct device *device, const struct loader *loader, uint8
 void cudnn_load_batch(struct device *device, struct tensor *x, struct loader *loader, int n);
 
 /* Sends the losses of the steps queued so far on their way to the host. */
-void cudnn_publish(struct cudnn *d, struct loader *loader);
+void cudnn_publish(struct gpu *d, struct loader *loader);
 
-/* Notes that the step which is queued now reads n images of the loader, or makes one loss. */
-void cudnn_loader_reads(struct cudnn *d, struct loader *loader, int n);
-void cudnn_loader_steps(struct cudnn *d, struct loader *loader);
+/* Notes that what is queued now, in the step of a program or outside, reads so many images of the
+ * loader and makes so many losses. */
+void cudnn_loader_advance(struct gpu *d, struct loader *loader, int images, int losses);
 
 void cudnn_repeat(struct device *device, struct program *program, int64_t times);
-void cudnn_recordings_free(struct cudnn *d);
+void cudnn_recordings_free(struct gpu *d);
 
 void cudnn_conv2d_forward(struct device *device, struct tensor *y, const struct tensor *x,
                           const struct conv2d *conv, int n);
