@@ -154,7 +154,7 @@ builds() {
     fi
     missing=$(
         for program in cifar{,-train,-synth} tests/{step_bench,net_backends_test} \
-            tests/device_{layers,loader,adam,repeat,memory,reference,threads,device,cudnn_plan}_test
+            tests/device_{layers,loader,adam,repeat,deferred,memory,reference,threads,device,cudnn_plan}_test
         do
             [[ -x $bin/$program ]] || echo "$program"
         done
@@ -253,7 +253,7 @@ stage build 200 builds
 stage facts 30 facts
 stage images 30 images
 beside torch 90 torch_facts
-for test in layers loader adam repeat memory reference threads device; do
+for test in layers loader adam repeat deferred memory reference threads device; do
     beside "parity $test" 60 unit_test "device_${test}_test"
 done
 beside 'parity 20 steps' 60 unit_test net_backends_test

@@ -103,7 +103,9 @@ fails 5 'Fake GPU failed, .*: cuGraphInstantiate.*: CUDA_ERROR_' \
     "${fake[@]}" FAKE_GPU_FAIL=cuGraphInstantiateWithFlags:1 "${train[@]}" --device cudnn --model none.ckpt
 fails 5 'Fake GPU failed: cublasSgemm: ' \
     "${fake[@]}" FAKE_GPU_FAIL=cublasSgemm:13:2 "${train[@]}" --device cudnn --model none.ckpt
-fails 5 'cuDNN: a convolution: CUDNN_STATUS_EXECUTION_FAILED' \
+fails 5 'Fake GPU failed: cublasSgemm: CUBLAS_STATUS_EXECUTION_FAILED' \
+    "${fake[@]}" FAKE_GPU_FAIL=cublasSgemm:13:5 "${train[@]}" --device cudnn --model none.ckpt # recorded
+fails 5 'cuDNN: a convolution: CUDNN_STATUS_EXECUTION_FAILED: because FAKE_GPU_FAIL says so' \
     "${fake[@]}" FAKE_GPU_FAIL=cudnnBackendExecute:5000:3 "${train[@]}" --device cudnn --model none.ckpt
 fails 5 'cuDNN [0-9]+ has no engine for a convolution \(forward, 3 > 12 channels, kernel 5, batch 10\)' \
     "${fake[@]}" FAKE_CUDNN_ENGINES=4 "${train[@]}" --device cudnn --model none.ckpt
@@ -155,8 +157,12 @@ check 'train in another order' on_gpu FAKE_GPU_ORDER=random "${run[@]}" --model 
 check 'the order of threads changes no bit' cmp gpu.ckpt random.ckpt
 check 'a graph as a picture' on_gpu CIFAR_CUDA_DOT=step.dot "${run[@]}" --model dot.ckpt
 check 'a graph as a picture' has step.dot '^digraph'
+check 'one step in the picture' test "$(grep -c 'kernel load_batch' step.dot)" = 1
 
 # --- The calls of one recorded step, and of a whole epoch.
+
+on_gpu CIFAR_CUDA_GRAPH=0 FAKE_GPU_LOG=plain "${train[@]}" --model calls.ckpt >/dev/null
+check 'no graph, no recording' lacks plain 'Capture|cuGraph'
 
 on_gpu FAKE_GPU_LOG=calls "${train[@]}" --model calls.ckpt >/dev/null
 # the first recording is that of the training step; cuDNN's descriptors are no work for the device
@@ -171,6 +177,9 @@ check 'one stream in a step' test "$(grep -oE 'stream [0-9]+' step | sort -u | w
 # between the order's upload and the predictions' download, the host waits for losses alone
 awk '/^cuGraphLaunch/ { launched = 1 } launched { print } /^cuMemcpyDtoHAsync 20 / { exit }' calls >epoch
 check 'no memory is taken in an epoch' lacks epoch 'Alloc'
+# an event is waited for when a newer one has been recorded, but for the last one
+waits=$(awk '/^cuEventRecord/ { newest = $3 } /^cuEventSynchronize/ && $3 == newest { n++ } END { print n + 0 }' epoch)
+check 'the device has work while the host waits' test "$waits" -le 2
 check 'the host waits for events alone in an epoch' lacks epoch 'cuStreamSynchronize'
 
 if ((failures > 0)); then

@@ -75,7 +75,7 @@ struct layer norm_layer(const struct norm_case *t) {
         l.weight[c] += l.weight[c] > 0 ? 0.5 : -0.5; /* of both signs */
         if (t->data == FLAT)
             l.weight[c] = 0;
-        if (t->data == FLAT && c % 3 == 0)
+        if ((t->data == FLAT || t->data == CONSTANT) && c % 3 == 0)
             l.bias[c] = 0; /* at the kink of ReLU */
         if (t->data == DEAD)
             l.bias[c] = -9;

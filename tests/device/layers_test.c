@@ -37,6 +37,15 @@ static const struct conv_case CONVS[] = {
     {2, 2, 2, 1, 6, 3, 1},
     {1, 3, 1, 2, 1, 40, 2},
     {2, 1, 3, 1, 40, 1, 2},
+    /* as one of these but for one number: what a backend keeps of one is not for the other */
+    {3, 4, 3, 2, 6, 6, 2},
+    {2, 4, 3, 2, 6, 6, 2},
+    {3, 5, 3, 2, 6, 6, 2},
+    {3, 4, 2, 2, 6, 6, 2},
+    {3, 4, 3, 1, 6, 6, 2},
+    {3, 4, 3, 2, 7, 6, 2},
+    {3, 4, 3, 2, 6, 7, 2},
+    {3, 4, 3, 2, 6, 6, 3},
     /* more images than a backend may treat at a time */
     {2, 3, 3, 1, 5, 4, 32},
     {2, 3, 3, 1, 5, 4, 33},

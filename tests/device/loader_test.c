@@ -37,6 +37,27 @@ static void load_batch_reads_in_order(void **state) {
     check_batch(d, other, &others, few + 5, 4, 4); /* goes on from where it was */
 }
 
+/* What is queued reads the order that it was queued with, though nobody waits in between. */
+static void rewinds_follow_each_other(void **state) {
+    struct device *d = *state;
+    enum { PASSES = 3, N = 4, ALL = 9 };
+    struct images images = images_new(ALL, (struct shape){1, 2, 3}, 10);
+    struct loader *loader = loader_of(d, &images);
+    struct tensor *x[PASSES];
+    const uint32_t *orders[PASSES];
+    for (int pass = 0; pass < PASSES; pass++) {
+        orders[pass] = shuffled(ALL);
+        x[pass] = tensor_of(d, NULL, N, N, images.shape);
+    }
+    for (int pass = 0; pass < PASSES; pass++) {
+        rewind_to(d, loader, orders[pass], ALL);
+        d->ops->load_batch(d, x[pass], loader, N);
+    }
+    for (int pass = 0; pass < PASSES; pass++)
+        check("rewind", "x", tensor_values(d, x[pass], N, images.shape),
+              pixels_of(&images, orders[pass], N), N * volume(images.shape), 0);
+}
+
 /* A pass over `images` images in batches of `batch`, with logits low, low + spacing, ... (values of
  * them): few, so that several are the largest. */
 static const struct loss_case {
@@ -57,6 +78,7 @@ static const struct loss_case {
     {2, 9, 4, -1, 0.125, 16, true},
     {1, 3, 2, -1, 0.125, 16, true},
     {37, 20, 7, -3, 0.125, 48, true},
+    {3, 300, 300, -3, 0.125, 48, true},
 };
 
 static void cross_entropy_is_the_reference(void **state) {
@@ -125,6 +147,7 @@ static void the_loss_of_nan_is_nan(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(load_batch_reads_in_order),
+        TEST(rewinds_follow_each_other),
         TEST(cross_entropy_is_the_reference),
         TEST(the_loss_of_nan_is_nan),
     };

@@ -76,6 +76,7 @@ static void plan_all(bool tf32) {
     const unsigned tensor_cores = 1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
     const unsigned allowed = 1U << CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP | (tf32 ? tensor_cores : 0);
     struct planner planner = planner_of(tf32);
+    int rounded = 0; /* plans that use tensor cores */
     const struct network_plan *network = network_plan();
     printf("| layer | product | batch | engine | rank | notes | workspace, KB |\n"
            "|---|---|---|---|---|---|---|\n");
@@ -103,9 +104,11 @@ static void plan_all(bool tf32) {
                        batches[i], (long long)plan->engine, plan->rank, notes,
                        (double)plan->workspace / 1024);
                 assert_int_equal(notes & ~allowed, 0);
+                rounded += (notes & tensor_cores) != 0;
                 assert_true(plan->workspace <= PLAN_WORKSPACE);
                 plan_free(plan, &planner);
             }
+    assert_true(tf32 == (rounded > 0));
     cudnn.cudnnBackendDestroyDescriptor(planner.described);
 }
 
