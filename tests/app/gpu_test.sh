@@ -107,7 +107,7 @@ fails 5 'Fake GPU failed: cublasSgemm: CUBLAS_STATUS_EXECUTION_FAILED' \
     "${fake[@]}" FAKE_GPU_FAIL=cublasSgemm:13:5 "${train[@]}" --device cudnn --model none.ckpt # recorded
 fails 5 'cuDNN: a convolution: CUDNN_STATUS_EXECUTION_FAILED: because FAKE_GPU_FAIL says so' \
     "${fake[@]}" FAKE_GPU_FAIL=cudnnBackendExecute:5000:3 "${train[@]}" --device cudnn --model none.ckpt
-fails 5 'cuDNN [0-9]+ has no engine for a convolution \(forward, 3 > 12 channels, kernel 5, batch 10\)' \
+fails 5 'cuDNN [0-9]+ has no engine for a convolution \(forward, 3 > 12 channels, kernel 5, batch 10\) that computes in float32, gives' \
     "${fake[@]}" FAKE_CUDNN_ENGINES=4 "${train[@]}" --device cudnn --model none.ckpt
 check 'nothing is left of them' test ! -e none.ckpt
 
@@ -146,8 +146,10 @@ runs 'test on the CPU' cifar-test --data data --model gpu.ckpt --grid '' --json 
 check 'the same accuracy' test "$(grep -oE '"accuracy": [0-9.]+' shown | head -1)" = \
     "$(grep -oE '"accuracy": [0-9.]+' gpu.json | head -1)"
 check 'classes on the GPU' on_gpu cifar-classes --data data --model gpu.ckpt --batch 7
-runs 'TF32 where it is allowed' on_gpu "${run[@]}" --precision tf32 --model tf32.ckpt
+runs 'TF32 where it is allowed' on_gpu FAKE_GPU_LOG=tf32 "${run[@]}" --precision tf32 --model tf32.ckpt
 check 'TF32 is named' has shown 'float32 and TF32$'
+check 'TF32 in convolutions' has tf32 '^cudnnBackendExecute forward .* engine 0 '
+check 'TF32 in the Linear layer' has tf32 '^cublasSetMathMode 3'
 check 'TF32 changes bits' test "$(cmp gpu.ckpt tf32.ckpt >/dev/null && echo same)" = ''
 
 # Not a bit depends on recording the step, on how often it is run, or on what the GPU does when.
@@ -170,6 +172,7 @@ awk '/^cuStreamBeginCapture/ && !seen { inside = seen = 1 } inside { print }
      /^cuStreamEndCapture/ { inside = 0 }' calls >all
 grep -vE '^cudnnBackend(CreateDescriptor|SetAttribute|Finalize|DestroyDescriptor) ' all >step
 check 'a step is the sequence of calls in tests/golden/step_calls.txt' diff "$GOLDEN/step_calls.txt" step
+check 'a graph is uploaded before it is launched' has calls '^cuGraphUpload'
 check 'a step has its calls' test "$(wc -l <step)" -gt 30
 check 'nothing but work for the device in a step' lacks step \
     'Alloc|Free|Synchronize|cuEvent|cuModule|cuMemcpy|Create|cuStream(Create|Destroy)'

@@ -415,7 +415,9 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *retained, CUdevice device) {
 
 /* Runs what is left to do; whatever belongs to the context must be gone by then. */
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
-    CUresult status = enter(AFTER_INIT | NOT_CAPTURED, "cuDevicePrimaryCtxRelease");
+    if (fake_any_capture())
+        fake_stop("the context is released during a capture");
+    CUresult status = enter(AFTER_INIT, "cuDevicePrimaryCtxRelease");
     if (status == CUDA_SUCCESS)
         status = check_device(device);
     if (status == CUDA_SUCCESS && context_references == 0)

@@ -123,12 +123,15 @@ cudnnStatus_t cudnnCreate(cudnnHandle_t *handle) {
     return CUDNN_STATUS_SUCCESS;
 }
 
+static void check_descriptors(void);
+
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
     ENTER("cudnnDestroy");
     if (handle == NULL)
         return refuse(CUDNN_STATUS_NOT_INITIALIZED, "no handle");
     if (fake_any_capture())
         return refuse_capture("cudnnDestroy");
+    check_descriptors();
     free(handle);
     return CUDNN_STATUS_SUCCESS;
 }
@@ -249,6 +252,12 @@ struct descriptor {
 };
 
 static struct descriptor *descriptors; /* all that were not destroyed */
+
+/* Of a program with one handle, all descriptors are gone when the handle goes. */
+static void check_descriptors(void) {
+    if (descriptors != NULL)
+        fake_stop("cuDNN: descriptor %d was never destroyed", descriptors->number);
+}
 
 static struct descriptor *find(const void *address) {
     struct descriptor *d = descriptors;
@@ -792,8 +801,8 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     struct descriptor *plan = find(plan_address), *pack = find(pack_address);
     const bool plan_fits = plan != NULL && plan->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR;
     const struct convolution *c = plan_fits ? &plan->convolution : &(struct convolution){0};
-    ENTER("cudnnBackendExecute %s n=%d %d>%d stream %d", kinds[c->kind], (int)c->x.sizes[0],
-          (int)c->w.sizes[1], (int)c->w.sizes[0],
+    ENTER("cudnnBackendExecute %s n=%d %d>%d engine %d stream %d", kinds[c->kind],
+          (int)c->x.sizes[0], (int)c->w.sizes[1], (int)c->w.sizes[0], plan_fits ? plan->engine : -1,
           fake_stream_number(handle == NULL ? NULL : handle->stream));
     if (handle == NULL || handle->stream == NULL)
         return refuse(CUDNN_STATUS_BAD_PARAM, "the handle has no stream");
