@@ -6,8 +6,8 @@
  *
  *  - Memory belongs to the device. `struct tensor` and `struct block` are incomplete types, so host
  *    code that would touch them does not compile, and a tensor may look in memory as its backend
- *    likes. All of it is freed by close(), and nothing is allocated once each program has run
- * twice.
+ *    likes. All of it is freed by close(), and no tensor, block or working memory is
+ *    taken once each program has run.
  *  - Ops are queued in order and have no result that the host sees. A device may run them later;
  *    reading a result waits for the ops before it, and is where a failure of the device shows: one
  *    that has run out of memory, say, takes all further calls and tells of it then.
@@ -96,6 +96,7 @@ struct program {
 /* What all backends have in common; a backend's own device begins with it. */
 struct device {
     const struct device_ops *ops;
+    bool tf32; /* products may round their factors to TF32: struct device_options allowed it */
     bool runs_ahead;        /* ops return before they are done: whoever waits queues more first */
     char passed_over[1024]; /* why "auto" took no GPU, if there was a choice; else empty */
 };
@@ -103,7 +104,7 @@ struct device {
 /* How a device is to be opened. */
 struct device_options {
     int threads; /* CPU threads that it may use, at least 1 */
-    bool tf32;   /* products may round their factors to TF32 where a GPU can do that */
+    bool tf32;   /* allows a GPU that can to round the factors of products to TF32 */
 };
 
 struct device_ops {

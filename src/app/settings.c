@@ -1,5 +1,7 @@
 #include "app/settings.h"
 
+#include "device/device.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -55,7 +57,7 @@ static const struct option_row {
      "draws weights and order as torch.manual_seed(S) does"},
     {SYNTH, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL, "draws other images"},
     {RUN, "device", "NAME", TEXT, AT(device), 1, 0, "auto", NULL,
-     "what computes: auto, cpu, openblas, cuda or cudnn"},
+     "what computes: auto"}, /* the help adds the backends */
     {RUN, "precision", "NAME", TEXT, AT(precision), 1, 0, "float32", NULL,
      "float32, or tf32: a GPU may round factors to 10 bits"},
     {RUN, "threads", "N", WHOLE, AT(threads), 1, 1024, "0", "all cores",
@@ -292,9 +294,12 @@ void settings_help(const struct settings *settings) {
         snprintf(left, sizeof left, "--%s%s%s", row->name, row->metavar ? " " : "",
                  row->metavar ? row->metavar : "");
         printf("  %-18s  ", left);
-        char right[256];
+        char help[256], right[300];
         const char *initial = row->shown ? row->shown : row->initial;
-        snprintf(right, sizeof right, initial ? "%s (default: %s)" : "%s", row->help, initial);
+        snprintf(help, sizeof help, "%s", row->help);
+        for (int k = 0; row->at == AT(device) && device_name(k) != NULL; k++)
+            snprintf(help + strlen(help), sizeof help - strlen(help), ", %s", device_name(k));
+        snprintf(right, sizeof right, initial ? "%s (default: %s)" : "%s", help, initial);
         print_wrapped(right);
     }
     printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 data, 4 checkpoint, 5 device,\n"

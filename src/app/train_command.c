@@ -82,13 +82,13 @@ static json_t *start_record(const struct settings *s, const struct workplace *w,
         "{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, "
         "s:o, s:o, s:I}",
         "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
-        "device_description", device, "precision", s->precision, "data", json_text(w->folder),
-        "synthetic", w->synthetic, "train_images", (json_int_t)w->train.count, "test_images",
-        (json_int_t)w->test.count, "epochs", (json_int_t)s->epochs, "batch", trainer->pass.whole.n,
-        "lr", s->lr, "weight_decay", s->weight_decay, "seed", (json_int_t)s->seed, "threads",
-        (json_int_t)w->threads, "log_every", (json_int_t)s->log_every, "limit",
-        s->limit > 0 ? json_integer(s->limit) : json_null(), "model", json_text(s->model),
-        "parameters", (json_int_t)network_plan()->parameters);
+        "device_description", device, "precision", w->device->tf32 ? "tf32" : "float32", "data",
+        json_text(w->folder), "synthetic", w->synthetic, "train_images", (json_int_t)w->train.count,
+        "test_images", (json_int_t)w->test.count, "epochs", (json_int_t)s->epochs, "batch",
+        trainer->pass.whole.n, "lr", s->lr, "weight_decay", s->weight_decay, "seed",
+        (json_int_t)s->seed, "threads", (json_int_t)w->threads, "log_every",
+        (json_int_t)s->log_every, "limit", s->limit > 0 ? json_integer(s->limit) : json_null(),
+        "model", json_text(s->model), "parameters", (json_int_t)network_plan()->parameters);
 }
 
 static bool run(struct trainer *trainer, struct listener *listener, const struct workplace *w,

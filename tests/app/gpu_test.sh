@@ -66,18 +66,23 @@ else
 fi
 unusable 'the NVIDIA driver finds no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES' \
     "${fake[@]}" FAKE_GPU_FAIL=cuInit:100
-unusable 'the NVIDIA driver cannot be used: cuInit: CUDA_ERROR_UNKNOWN .*check nvidia-smi' \
+unusable 'the NVIDIA driver cannot be used: CUDA_ERROR_UNKNOWN, number 999: .*check that nvidia-smi works' \
     "${fake[@]}" FAKE_GPU_FAIL=cuInit:999
+unusable 'the NVIDIA driver cannot be used: an error, number 4321: unknown to this driver' \
+    "${fake[@]}" FAKE_GPU_FAIL=cuDeviceGetCount:4321
 unusable 'the NVIDIA driver is too old: it knows CUDA 11.8, and this program was built with CUDA' \
     "${fake[@]}" FAKE_GPU_DRIVER=11080
-unusable 'Fake GPU failed, with 0 MB in use here: cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY .*try a smaller' \
+unusable 'Fake GPU failed, with 0 MB in use here: cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY.*try a smaller' \
     "${fake[@]}" FAKE_GPU_FAIL=cuDevicePrimaryCtxRetain:2
-unusable 'Fake GPU failed, .*cuModuleLoadData: CUDA_ERROR_NO_BINARY_FOR_GPU .*; it is older than the GPUs' \
-    "${fake[@]}" FAKE_GPU_FAIL=cuModuleLoadData:209
-unusable 'Fake GPU failed, .*cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION .* install a newer driver' \
+unusable 'Fake GPU failed, .*cuModuleLoadData: CUDA_ERROR_NO_BINARY_FOR_GPU.*; this GPU is older than' \
+    "${fake[@]}" FAKE_GPU_CAPABILITY=70
+unusable 'Fake GPU failed, .*cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION.* install a newer driver' \
     "${fake[@]}" FAKE_GPU_FAIL=cuModuleLoadData:222
 unusable 'cuDNN cannot be used on Fake GPU: CUDNN_STATUS_NOT_INITIALIZED' "${fake[@]}" FAKE_GPU_FAIL=cudnnCreate:1001
-unusable '.* failed: cublasCreate: ' "${fake[@]}" FAKE_GPU_FAIL=cublasCreate:1
+unusable 'Fake GPU failed: cublasCreate: CUBLAS_STATUS_NOT_INITIALIZED, number 1; try a smaller' \
+    "${fake[@]}" FAKE_GPU_FAIL=cublasCreate:1
+unusable 'cuDNN is version 9.7.1; this program needs 9.8 or later; install it' \
+    "${fake[@]}" FAKE_CUDNN_VERSION=90701
 
 # Libraries that are not what their name says.
 blas=$(cd "$FAKES" && echo libcublas.so.*)
@@ -95,7 +100,7 @@ done
 
 # --- A GPU that fails in the middle: 5, and nothing half-written.
 
-fails 5 'Fake GPU failed, with [0-9]+ MB in use here: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY .*smaller --batch' \
+fails 5 'Fake GPU failed, with [0-9]+ MB in use here: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY.*smaller --batch' \
     "${fake[@]}" FAKE_GPU_MEMORY=40000000 "${train[@]}" --device cudnn --model none.ckpt
 fails 5 'Fake GPU failed, .*: cuEventSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS' \
     "${fake[@]}" FAKE_GPU_FAIL=cuEventSynchronize:700:4 "${train[@]}" --device cudnn --model none.ckpt
@@ -107,8 +112,10 @@ fails 5 'Fake GPU failed: cublasSgemm: CUBLAS_STATUS_EXECUTION_FAILED' \
     "${fake[@]}" FAKE_GPU_FAIL=cublasSgemm:13:5 "${train[@]}" --device cudnn --model none.ckpt # recorded
 fails 5 'cuDNN: a convolution: CUDNN_STATUS_EXECUTION_FAILED: because FAKE_GPU_FAIL says so' \
     "${fake[@]}" FAKE_GPU_FAIL=cudnnBackendExecute:5000:3 "${train[@]}" --device cudnn --model none.ckpt
-fails 5 'cuDNN [0-9]+ has no engine for a convolution \(forward, 3 > 12 channels, kernel 5, batch 10\) that computes in float32, gives' \
+fails 5 'cuDNN has no engine for a convolution \(forward, 3 > 12 channels, kernel 5, batch 10\) that computes in float32, gives' \
     "${fake[@]}" FAKE_CUDNN_ENGINES=4 "${train[@]}" --device cudnn --model none.ckpt
+fails 1 'CIFAR_CUDA_DOT=none/step.dot: cannot be written: No such file' \
+    "${fake[@]}" CIFAR_CUDA_DOT=none/step.dot "${train[@]}" --device cudnn --model none.ckpt
 check 'nothing is left of them' test ! -e none.ckpt
 
 # --- The commands. 34 images in batches of 10: the last batch is smaller.
@@ -117,7 +124,7 @@ on_gpu() { env "${fake[@]}" "$@"; }
 run=(cifar-train --data data --epochs 3 --batch 10 --limit 34 --log-every 1)
 check 'train on the CPU' "${run[@]}" --device openblas --model cpu.ckpt --log cpu.jsonl
 runs 'train on the GPU' on_gpu "${run[@]}" --model gpu.ckpt --log gpu.jsonl
-check 'auto takes the GPU' has shown '^  device    cudnn: Fake GPU, cuDNN 9.*, CUDA .*, float32$'
+check 'auto takes the GPU' has shown '^  device    cudnn: Fake GPU, driver for CUDA [0-9.]+, cuDNN 9[0-9.]+, built with CUDA [0-9.]+, float32$'
 check 'auto has no complaint' lacks shown 'not used'
 check 'the first losses are the same to 1e-5' python3 - <<'PYTHON'
 import json
@@ -173,6 +180,7 @@ awk '/^cuStreamBeginCapture/ && !seen { inside = seen = 1 } inside { print }
 grep -vE '^cudnnBackend(CreateDescriptor|SetAttribute|Finalize|DestroyDescriptor) ' all >step
 check 'a step is the sequence of calls in tests/golden/step_calls.txt' diff "$GOLDEN/step_calls.txt" step
 check 'a graph is uploaded before it is launched' has calls '^cuGraphUpload'
+# of the golden file itself:
 check 'a step has its calls' test "$(wc -l <step)" -gt 30
 check 'nothing but work for the device in a step' lacks step \
     'Alloc|Free|Synchronize|cuEvent|cuModule|cuMemcpy|Create|cuStream(Create|Destroy)'

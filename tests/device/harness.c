@@ -204,5 +204,9 @@ const char *next_backend(void) {
         backend = tested[i] = ops;
         return NAMES[i];
     }
+    if (only != NULL && backend == NULL) {
+        print_error("BACKEND=%s: there is no such backend\n", only);
+        exit(EXIT_FAILURE);
+    }
     return NULL;
 }

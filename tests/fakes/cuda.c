@@ -384,24 +384,6 @@ CUresult cuDeviceGetName(char *name, int size, CUdevice device) {
     return status;
 }
 
-CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
-    const int capability = (int)fake_setting("FAKE_GPU_CAPABILITY", 90);
-    CUresult status = enter(AFTER_INIT, "cuDeviceGetAttribute %d", (int)attribute);
-    if (status == CUDA_SUCCESS)
-        status = check_device(device);
-    if (status != CUDA_SUCCESS)
-        return status;
-    if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
-        *value = capability / 10;
-    else if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
-        *value = capability % 10;
-    else if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
-        *value = 132;
-    else
-        return invalid_value("this GPU does not know its attribute %d", (int)attribute);
-    return CUDA_SUCCESS;
-}
-
 CUresult cuDevicePrimaryCtxRetain(CUcontext *retained, CUdevice device) {
     CUresult status = enter(AFTER_INIT | NOT_CAPTURED, "cuDevicePrimaryCtxRetain");
     if (status == CUDA_SUCCESS)
@@ -445,6 +427,8 @@ CUresult cuCtxSetCurrent(CUcontext wanted) {
 
 /* ---- modules ---- */
 
+enum { OLDEST_CAPABILITY = 75 }; /* that the program's kernels are compiled for */
+
 CUresult cuModuleLoadData(CUmodule *module, const void *image) {
     const uint32_t fat_binary = 0xBA55ED50;
     CUresult status = enter(IN_CONTEXT | NOT_CAPTURED, "cuModuleLoadData");
@@ -452,6 +436,8 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
         status = CUDA_ERROR_INVALID_VALUE;
     if (status == CUDA_SUCCESS && memcmp(image, &fat_binary, sizeof fat_binary) != 0)
         status = CUDA_ERROR_INVALID_IMAGE;
+    if (status == CUDA_SUCCESS && fake_setting("FAKE_GPU_CAPABILITY", 90) < OLDEST_CAPABILITY)
+        status = CUDA_ERROR_NO_BINARY_FOR_GPU;
     if (status != CUDA_SUCCESS)
         return status;
     *module = object_new(&modules, sizeof **module);

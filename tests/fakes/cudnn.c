@@ -107,10 +107,6 @@ size_t cudnnGetVersion(void) {
     return fake_setting("FAKE_CUDNN_VERSION", CUDNN_VERSION);
 }
 
-size_t cudnnGetCudartVersion(void) {
-    return fake_setting("FAKE_CUDNN_CUDART", CUDA_VERSION);
-}
-
 struct cudnnContext {
     CUstream stream; /* NULL until it is set */
 };

@@ -10,7 +10,6 @@
  *     FAKE_GPU_DRIVER=NUMBER      version of the driver, as 13000
  *     FAKE_GPU_CAPABILITY=NUMBER  of the device, as 90
  *     FAKE_CUDNN_VERSION=NUMBER   of cuDNN, as 91900
- *     FAKE_CUDNN_CUDART=NUMBER    of the CUDA runtime that it was built with, as 13000
  *     FAKE_CUDNN_ENGINES=NUMBER   of its five engines, so many are offered
  *
  * Here is what the three share. It lives in the driver, libcuda.so.1. */

@@ -34,19 +34,21 @@ void gpu_failed(struct gpu *d, const struct error *error) {
     keep_failure(d, error);
 }
 
+static const char FULL[] = "; try a smaller --batch, end other programs that use it (nvidia-smi), "
+                           "or choose another GPU with CUDA_VISIBLE_DEVICES";
+
 /* What to do, where that can be told. */
 static const char *advice_for(CUresult result) {
     switch (result) {
     case CUDA_ERROR_OUT_OF_MEMORY:
-        return "; try a smaller --batch, end other programs that use it (nvidia-smi), or choose "
-               "another GPU with CUDA_VISIBLE_DEVICES";
+        return FULL;
     case CUDA_ERROR_DEVICE_UNAVAILABLE:
-        return "; another program has it for itself (nvidia-smi); choose another GPU with "
+        return "; another program has it for itself (nvidia-smi): choose another GPU with "
                "CUDA_VISIBLE_DEVICES";
     case CUDA_ERROR_NO_BINARY_FOR_GPU:
-        return "; it is older than the GPUs that this program was built for";
+        return "; this GPU is older than those that the program was built for: use --device cpu";
     case CUDA_ERROR_UNSUPPORTED_PTX_VERSION:
-        return "; it is newer than the GPUs that this program was built for, and the driver is "
+        return "; this GPU is newer than those that the program was built for, and the driver is "
                "older than its CUDA: install a newer driver";
     default:
         return "";
@@ -54,24 +56,26 @@ static const char *advice_for(CUresult result) {
 }
 
 bool cuda_went_well(struct gpu *d, CUresult result, const char *call) {
-    const char *name = "?", *text = "?";
+    char text[512];
     struct error error;
     if (result == CUDA_SUCCESS)
         return !d->failed;
-    d->cuda.cuGetErrorName(result, &name);
-    d->cuda.cuGetErrorString(result, &text);
-    error_set(&error, STATUS_DEVICE, "%s failed, with %.0f MB in use here: %s: %s (%s)%s", d->name,
-              (double)d->bytes / 1e6, call, name, text, advice_for(result));
+    cuda_error_text(&d->cuda, result, text, sizeof text);
+    error_set(&error, STATUS_DEVICE, "%s failed, with %.0f MB in use here: %s: %s%s", d->name,
+              (double)d->bytes / 1e6, call, text, advice_for(result));
     keep_failure(d, &error);
     return false;
 }
 
+/* Without memory cuBLAS answers either of the two that get the advice. */
 bool cublas_went_well(struct gpu *d, cublasStatus_t status, const char *call) {
+    const bool full =
+        status == CUBLAS_STATUS_ALLOC_FAILED || status == CUBLAS_STATUS_NOT_INITIALIZED;
     struct error error;
     if (status == CUBLAS_STATUS_SUCCESS)
         return !d->failed;
-    error_set(&error, STATUS_DEVICE, "%s failed: %s: %s", d->name, call,
-              d->cublas.cublasGetStatusString(status));
+    error_set(&error, STATUS_DEVICE, "%s failed: %s: %s, number %d%s", d->name, call,
+              d->cublas.cublasGetStatusString(status), (int)status, full ? FULL : "");
     gpu_failed(d, &error);
     return false;
 }
@@ -271,9 +275,8 @@ static void open_libraries(struct gpu *d, bool tf32) {
             struct error error;
             d->cudnn.cudnnGetLastErrorString(why, sizeof why);
             error_set(&error, STATUS_DEVICE,
-                      "cuDNN cannot be used on %s: %s: %s; it may be that the GPU's memory is full "
-                      "(nvidia-smi) or that the library is for another GPU",
-                      d->name, d->cudnn.cudnnGetErrorString(status), why);
+                      "cuDNN cannot be used on %s: %s: %s; it may be that its memory is full%s",
+                      d->name, d->cudnn.cudnnGetErrorString(status), why, FULL);
             gpu_failed(d, &error);
         }
     }
@@ -286,7 +289,7 @@ static bool cudnn_open(struct device **device, const struct device_options *opti
                        struct error *error) {
     struct gpu *d = memory_new(1, sizeof *d);
     const char *graphs = getenv("CIFAR_CUDA_GRAPH");
-    d->base = (struct device){.ops = &cudnn_ops, .runs_ahead = true};
+    d->base = (struct device){.ops = &cudnn_ops, .runs_ahead = true, .tf32 = options->tf32};
     d->planner = (struct planner){.cudnn = &d->cudnn, .tf32 = options->tf32};
     d->use_graphs = graphs == NULL || strcmp(graphs, "0") != 0;
     if (!load_cuda(&d->cuda, error) || !load_cublas(&d->cublas, error) ||
@@ -317,10 +320,12 @@ static void cudnn_describe(const struct device *device, char *text, size_t size)
                  CUDA_VERSION / 1000, CUDA_VERSION % 1000 / 10, CUDNN_MAJOR, CUDNN_MINOR,
                  CUDNN_PATCHLEVEL, error.text);
     else
-        snprintf(text, size, "%s, cuDNN %d.%d.%d, CUDA %d.%d, driver for CUDA %d.%d, float32%s%s",
-                 d->name, d->cudnn_version / 10000, d->cudnn_version % 10000 / 100,
-                 d->cudnn_version % 100, CUDA_VERSION / 1000, CUDA_VERSION % 1000 / 10,
-                 d->driver / 1000, d->driver % 1000 / 10, d->planner.tf32 ? " and TF32" : "",
+        snprintf(text, size,
+                 "%s, driver for CUDA %d.%d, cuDNN %d.%d.%d, built with CUDA %d.%d, "
+                 "float32%s%s",
+                 d->name, d->driver / 1000, d->driver % 1000 / 10, d->cudnn_version / 10000,
+                 d->cudnn_version % 10000 / 100, d->cudnn_version % 100, CUDA_VERSION / 1000,
+                 CUDA_VERSION % 1000 / 10, d->base.tf32 ? " and TF32" : "",
                  d->use_graphs ? "" : ", without graphs");
     if (opened != NULL)
         cudnn_close(opened);

@@ -13,10 +13,16 @@ function(find_cuda missing)
       PARENT_SCOPE)
     return()
   endif()
-  find_path(CUDNN_INCLUDE_DIR cudnn_version.h
-    HINTS ${CUDNN_ROOT} ENV CUDNN_ROOT ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
-  find_library(CUDNN_LIBRARY NAMES cudnn libcudnn.so.9
-    HINTS ${CUDNN_ROOT} ENV CUDNN_ROOT ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib lib64)
+  set(only "")
+  if(CUDNN_ROOT) # no other folder will do
+    set(only NO_DEFAULT_PATH)
+  else()
+    set(beside ${CUDAToolkit_INCLUDE_DIRS} ${CUDAToolkit_LIBRARY_DIR})
+  endif()
+  find_path(CUDNN_INCLUDE_DIR cudnn_version.h HINTS ${CUDNN_ROOT} ${beside}
+    PATH_SUFFIXES include ${only})
+  find_library(CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 HINTS ${CUDNN_ROOT} ${beside}
+    PATH_SUFFIXES lib lib64 ${only})
   set(version "none")
   if(EXISTS "${CUDNN_INCLUDE_DIR}/cudnn_version.h")
     file(STRINGS ${CUDNN_INCLUDE_DIR}/cudnn_version.h lines
@@ -39,7 +45,9 @@ function(find_cuda missing)
     set(${missing} "${CUDAToolkit_NVCC_EXECUTABLE} does not work here:\n${output}" PARENT_SCOPE)
     return()
   endif()
-  get_filename_component(cudnn_folder "${CUDNN_LIBRARY}" DIRECTORY)
+  if(CUDNN_LIBRARY) # else the program must be told where it is when it runs
+    get_filename_component(cudnn_folder "${CUDNN_LIBRARY}" DIRECTORY)
+  endif()
   set(CUDA_NVCC ${CUDAToolkit_NVCC_EXECUTABLE} PARENT_SCOPE)
   set(CUDA_VERSION ${CUDAToolkit_VERSION} PARENT_SCOPE)
   set(CUDA_VERSION_MAJOR ${CUDAToolkit_VERSION_MAJOR} PARENT_SCOPE)
@@ -64,7 +72,8 @@ endif()
 set(CIFAR_HAS_CUDA ON)
 list(JOIN CIFAR_CUDA_ARCHITECTURES ", " architectures)
 message(STATUS "GPU backend: cudnn, with CUDA ${CUDA_VERSION} (${CUDA_NVCC}) and cuDNN "
-  "${CUDNN_VERSION}, for compute capabilities ${architectures} (times ten) and later")
+  "${CUDNN_VERSION} (${CUDNN_INCLUDE_DIR}, ${CUDNN_LIBRARY}), for compute capabilities "
+  "${architectures} (times ten) and later")
 
 # The kernels, for each GPU as machine code and for later ones as PTX, in one file that backend.c
 # includes.

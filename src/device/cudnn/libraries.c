@@ -16,7 +16,7 @@ static const char *const CUDNN_NAMES[] = {CUDNN_FUNCTIONS(NAME) NULL};
 #define CUDNN_FILE      "libcudnn.so." AS_TEXT(CUDNN_MAJOR)
 static const char CUDA_FILE[] = "libcuda.so.1";
 
-enum { CUDA_MAJOR = CUDA_VERSION / 1000 };
+enum { CUDA_MAJOR = CUDA_VERSION / 1000, OLDEST_CUDNN = 90800 };
 
 static const char WHERE[] = "install it, or name its folder in LD_LIBRARY_PATH";
 
@@ -38,9 +38,17 @@ static bool find_functions(void *table, void *library, const char *file, const c
     return true;
 }
 
+void cuda_error_text(const struct cuda_library *cuda, CUresult result, char *text, size_t size) {
+    const char *name = NULL, *meaning = NULL;
+    cuda->cuGetErrorName(result, &name);
+    cuda->cuGetErrorString(result, &meaning);
+    snprintf(text, size, "%s, number %d: %s", name == NULL ? "an error" : name, (int)result,
+             meaning == NULL ? "unknown to this driver" : meaning);
+}
+
 bool load_cuda(struct cuda_library *cuda, struct error *error) {
     int version = 0, devices = 0;
-    const char *name = "?", *text = "?";
+    char text[512];
     void *library = dlopen(CUDA_FILE, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
         return error_set(error, STATUS_DEVICE,
@@ -49,20 +57,21 @@ bool load_cuda(struct cuda_library *cuda, struct error *error) {
                          dlerror());
     if (!find_functions(cuda, library, CUDA_FILE, CUDA_NAMES, error))
         return false;
-    const CUresult result = cuda->cuInit(0);
-    if (result == CUDA_ERROR_NO_DEVICE ||
-        (result == CUDA_SUCCESS && cuda->cuDeviceGetCount(&devices) == CUDA_SUCCESS &&
-         devices == 0))
+    CUresult result = cuda->cuInit(0);
+    if (result == CUDA_SUCCESS)
+        result = cuda->cuDeviceGetCount(&devices);
+    if (result == CUDA_SUCCESS && devices == 0)
+        result = CUDA_ERROR_NO_DEVICE;
+    if (result == CUDA_ERROR_NO_DEVICE)
         return error_set(error, STATUS_DEVICE,
                          "the NVIDIA driver finds no GPU; check nvidia-smi and "
                          "CUDA_VISIBLE_DEVICES");
-    if (result != CUDA_SUCCESS) {
-        cuda->cuGetErrorName(result, &name);
-        cuda->cuGetErrorString(result, &text);
+    cuda_error_text(cuda, result, text, sizeof text);
+    if (result != CUDA_SUCCESS)
         return error_set(error, STATUS_DEVICE,
-                         "the NVIDIA driver cannot be used: cuInit: %s (%s); check nvidia-smi",
-                         name, text);
-    }
+                         "the NVIDIA driver cannot be used: %s; check that nvidia-smi works and "
+                         "that the driver's own libcuda.so.1 is the one that is found",
+                         text);
     if (cuda->cuDriverGetVersion(&version) != CUDA_SUCCESS || version < CUDA_MAJOR * 1000)
         return error_set(error, STATUS_DEVICE,
                          "the NVIDIA driver is too old: it knows CUDA %d.%d, and this program was "
@@ -83,5 +92,13 @@ bool load_cudnn(struct cudnn_library *cudnn, struct error *error) {
     void *library = dlopen(CUDNN_FILE, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
         return error_set(error, STATUS_DEVICE, "cuDNN cannot be loaded (%s); %s", dlerror(), WHERE);
-    return find_functions(cudnn, library, CUDNN_FILE, CUDNN_NAMES, error);
+    if (!find_functions(cudnn, library, CUDNN_FILE, CUDNN_NAMES, error))
+        return false;
+    const size_t version = cudnn->cudnnGetVersion();
+    if (version < OLDEST_CUDNN || version / 10000 != CUDNN_MAJOR)
+        return error_set(error, STATUS_DEVICE,
+                         "cuDNN is version %zu.%zu.%zu; this program needs %d.%d or later; %s",
+                         version / 10000, version % 10000 / 100, version % 100, CUDNN_MAJOR,
+                         OLDEST_CUDNN % 10000 / 100, WHERE);
+    return true;
 }

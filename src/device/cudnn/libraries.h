@@ -9,6 +9,7 @@
 #include <cublas_v2.h>
 #include <cuda.h>
 #include <cudnn.h>
+#include <stddef.h>
 
 #define CUDA_FUNCTIONS(F)                                                                          \
     F(cuInit)                                                                                      \
@@ -84,6 +85,9 @@ struct cudnn_library {
     CUDNN_FUNCTIONS(LIBRARY_MEMBER)
 };
 #undef LIBRARY_MEMBER
+
+/* What the driver says of an error, with its number. */
+void cuda_error_text(const struct cuda_library *cuda, CUresult result, char *text, size_t size);
 
 /* Each loads one library into its table. Errors (STATUS_DEVICE): it is not there, it is not what it
  * should be, or it is too old, and what to do. Libraries stay loaded until the program ends. */

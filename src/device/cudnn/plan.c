@@ -247,14 +247,13 @@ struct plan *plan_new(const struct planner *planner, const struct convolution *c
     if (!b.failed &&
         (choose(&b, graph, CUDNN_HEUR_MODE_A) || choose(&b, graph, CUDNN_HEUR_MODE_FALLBACK)))
         return plan;
-    error_set(
-        error, STATUS_DEVICE,
-        "cuDNN %zu has no engine for a convolution (%s, %d > %d channels, kernel %d, batch %d) "
-        "that computes in %s, gives the same bits each time and needs at most %d MB of "
-        "workspace; another --batch or version of cuDNN may help (the last refusal: %.1000s)",
-        planner->cudnn->cudnnGetVersion(), KINDS[convolution->kind], convolution->in,
-        convolution->out, convolution->kernel, convolution->n,
-        planner->tf32 ? "float32 or TF32" : "float32", PLAN_WORKSPACE >> 20, refusal.text);
+    error_set(error, STATUS_DEVICE,
+              "cuDNN has no engine for a convolution (%s, %d > %d channels, kernel %d, batch %d) "
+              "that computes in %s, gives the same bits each time and needs at most %d MB of "
+              "workspace; another --batch or version of cuDNN may help (the last refusal: %.1000s)",
+              KINDS[convolution->kind], convolution->in, convolution->out, convolution->kernel,
+              convolution->n, planner->tf32 ? "float32 or TF32" : "float32", PLAN_WORKSPACE >> 20,
+              refusal.text);
     plan_free(plan, planner);
     return NULL;
 }

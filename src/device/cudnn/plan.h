@@ -11,8 +11,9 @@
 #include <stdint.h>
 
 enum {
-    PLAN_WORKSPACE = 256 << 20, /* bytes that an engine may ask for */
-    PLAN_ENGINES = 64,          /* that are looked at in each of two lists */
+    PLAN_WORKSPACE =
+        256 << 20,     /* bytes that an engine may ask for; smaller ones of before are kept */
+    PLAN_ENGINES = 64, /* that are looked at in each of two lists */
     PLAN_DESCRIPTORS = 3 * 2 * PLAN_ENGINES + 16,
 };
 

@@ -1,11 +1,17 @@
 /* Steps: the first one is run as it is, which loads and chooses all that a recording may not; then
  * a step is recorded into a CUDA graph, once, and replayed. Where steps are short, a second graph
- * has many of them, since starting a graph takes the time of several kernels. */
+ * has many of them, since starting a graph takes the time of several kernels.
+ *
+ * From the environment: with CIFAR_CUDA_GRAPH=0 every step is run as it is; CIFAR_CUDA_DOT=FILE has
+ * the first recording written as a Graphviz file. */
 #include "gpu.h"
 
 #include "base/memory.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A graph holds at most so many steps, of at most so many images together. */
 enum { MANY_STEPS = 32, MANY_IMAGES = 1024 };
@@ -18,6 +24,20 @@ static void run_body(struct gpu *d, struct recording *r, const struct program *p
     settle_gradients(d);
     d->running = NULL;
     d->capturing = false;
+}
+
+/* The driver would not say why it cannot write. */
+static void draw(struct gpu *d, CUgraph graph, const char *name) {
+    struct error error;
+    FILE *file = fopen(name, "w");
+    d->drawn = true;
+    if (file != NULL && fclose(file) == 0) {
+        CUDA(d, cuGraphDebugDotPrint, graph, name, 0);
+        return;
+    }
+    error_set(&error, STATUS_FAILURE, "CIFAR_CUDA_DOT=%s: cannot be written: %s", name,
+              strerror(errno));
+    gpu_failed(d, &error);
 }
 
 /* A graph of `steps` steps. */
@@ -36,7 +56,7 @@ static CUgraphExec record(struct gpu *d, struct recording *r, const struct progr
     const CUresult result = d->cuda.cuStreamEndCapture(d->stream, &graph);
     if (!d->failed && cuda_went_well(d, result, "cuStreamEndCapture")) {
         if (file != NULL && !d->drawn)
-            d->drawn = CUDA(d, cuGraphDebugDotPrint, graph, file, 0);
+            draw(d, graph, file);
         CUDA(d, cuGraphInstantiateWithFlags, &executable, graph, 0);
         CUDA(d, cuGraphUpload, executable, d->stream);
     }
