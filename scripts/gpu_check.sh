@@ -6,34 +6,46 @@
 #
 # --build   a build folder of the preset `test`, made elsewhere with CUDA; else it is built here
 # --data    the folder of CIFAR-10, for the accuracy alone; else $CIFAR10_DIR, else data
-# --out     where the logs of all stages, the measurements and report.md go; else gpu_check.out
+# --out     where the logs of all stages, the measurements and report.md go: a new or empty folder, or
+#           that of an earlier run, whose files are then replaced; else gpu_check.out
 # --python  a Python, for the comparison one with torch; else python3
-# --seconds that all may take; else 530
+# --seconds that all may take, 30 at least; else 530
 #
 # Each stage prints "pass|FAIL name seconds detail". None ends the script or keeps another from
 # running, each has a limit, and no group of stages takes the time of the next. Exit status: 1 if
-# one failed.
+# one failed, 2 if nothing was tried since the command line is wrong.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 command="$0 $*"
 build='' data=${CIFAR10_DIR:-$root/data} out=gpu_check.out python=python3 seconds=530
+wrong() {
+    echo "gpu_check: $*" >&2
+    exit 2
+}
 while (($#)); do
     case $1 in
     --build | --data | --out | --python | --seconds)
-        (($# > 1)) || { echo "gpu_check: $1: a value is expected behind it" >&2; exit 2; }
+        (($# > 1)) || wrong "$1: a value is expected behind it"
         declare "${1#--}=$2"
         shift 2
         ;;
-    *)
+    --help)
         sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-        [[ $1 == --help ]] && exit 0 || exit 2
+        exit 0
         ;;
+    *) wrong "unknown argument '$1'; see --help" ;;
     esac
 done
-"$python" -c '' || { echo "gpu_check: --python $python: does not work" >&2; exit 2; }
-mkdir -p "$out"
+[[ $seconds =~ ^([3-9][0-9]|[1-9][0-9]{2,5})$ ]] ||
+    wrong "--seconds $seconds: a whole number of at least 30 is expected"
+"$python" -c '' || wrong "--python $python: does not work"
+# Nobody's files but those of an earlier run, which has stages.tsv from the start on, are deleted.
+mkdir -p "$out" || wrong "--out $out: cannot be made"
+[[ -e $out/stages.tsv || -z $(ls -A "$out") ]] ||
+    wrong "--out $out: holds files, but not those of an earlier run; name a new or an empty folder"
 rm -f "$out"/{*.log,*.jsonl,*.dot,stages.tsv,facts.txt,report.md}
+: >"$out/stages.tsv"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bin=${build:-$root/build/test}
@@ -114,6 +126,19 @@ ours() {
     GOMP_SPINCOUNT=1000 LD_LIBRARY_PATH=$libraries "$@"
 }
 
+# Where a tool of CUDA is: in the toolkit that built the program, else in PATH, in one that a variable
+# names, or in the usual place. Asked for when it is needed, since the build comes first.
+cuda_tool() { # NAME
+    local built
+    built=$(sed -nE 's#^CUDAToolkit_(BIN_DIR:[A-Z]+=(/.*)|NVCC_EXECUTABLE:[A-Z]+=(/.*)/[^/]*)$#\2\3#p' \
+        "$bin/CMakeCache.txt" 2>/dev/null | paste -sd:) || true
+    PATH=${built:+$built:}$PATH:${CUDA_HOME-}/bin:${CUDA_PATH-}/bin:/usr/local/cuda/bin type -P "$1"
+}
+
+nvcc_release() {
+    "$(cuda_tool nvcc)" --version | grep release
+}
+
 fact() { # NAME COMMAND...
     local text
     text=$("${@:2}" 2>/dev/null | tr '\n' ';' | sed 's/;*$//; s/;/; /g') || true
@@ -129,7 +154,7 @@ facts() {
     fact driver nvidia-smi --query-gpu=driver_version --format=csv,noheader
     fact 'clocks of SM and memory, and their maxima' nvidia-smi \
         --query-gpu=clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem --format=csv,noheader
-    fact nvcc sh -c 'nvcc --version | grep release'
+    fact nvcc nvcc_release
     ours "$bin/cifar" --version || true
     echo "libraries: $libraries"
     nvidia-smi
@@ -222,12 +247,12 @@ pytorch() { # SECONDS
 }
 
 sanitize() { # TOOL NAME=VALUE
-    local folders=$PATH:${CUDA_HOME-}/bin:${CUDA_PATH-}/bin text status try tool
+    local text status try tool
     local options=(--tool "$1" --error-exitcode 99 --print-limit 20)
     local program=("$bin/cifar-train" --quiet --device cudnn --data "$work/few" --epochs 1 --batch 4
         --limit 16 --model "$(mktemp -u "$work/sanitize.XXXXXX")")
     [[ $1 != memcheck ]] || options+=(--leak-check full)
-    tool=$(PATH=$folders command -v compute-sanitizer) || {
+    tool=$(cuda_tool compute-sanitizer) || {
         echo "detail: compute-sanitizer is not there"
         return 1
     }
@@ -243,8 +268,8 @@ sanitize() { # TOOL NAME=VALUE
     return "$status"
 }
 
-export -f ours fact facts torch_facts builds images unit_test trains same kernels speed accuracy \
-    pytorch sanitize
+export -f ours cuda_tool nvcc_release fact facts torch_facts builds images unit_test trains same \
+    kernels speed accuracy pytorch sanitize
 
 # ---- all stages ----
 
@@ -253,13 +278,13 @@ stage build 200 builds
 stage facts 30 facts
 stage images 30 images
 beside torch 90 torch_facts
+beside plans 60 unit_test device_cudnn_plan_test
 for test in layers loader adam repeat deferred memory reference threads device; do
     beside "parity $test" 60 unit_test "device_${test}_test"
 done
 beside 'parity 20 steps' 60 unit_test net_backends_test
 beside 'parity layers, more batches' 150 \
     unit_test device_layers_test 'LAYERS_BATCHES=1 2 10 80 128 513'
-beside plans 60 unit_test device_cudnn_plan_test
 for batch in 10 128; do
     beside "graph or not, batch $batch" 60 \
         same float32 "$batch" CIFAR_CUDA_GRAPH=1 CIFAR_CUDA_GRAPH=0

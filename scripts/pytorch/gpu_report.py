@@ -6,7 +6,7 @@
     gpu_report.py ratio FOLDER        a step at batch 10 takes at most a tenth of PyTorch's
     gpu_report.py speed FOLDER        the last line of step_bench.jsonl, in words
     gpu_report.py pytorch FOLDER      how many measurements gpu_bench.jsonl has; one at least
-    gpu_report.py report FOLDER       report.md: facts, stages and the table for BENCHMARKS.md
+    gpu_report.py report FOLDER       report.md: facts, stages and the table for BENCHMARKS.md with its caption
 
 All but the last print one line and have status 1 if it is not so. The files in the folder: facts.txt,
 stages.tsv, step_bench.jsonl, gpu_bench.jsonl, step.PRECISION.BATCH.dot, seed*.jsonl; each may be missing
@@ -120,9 +120,39 @@ def pytorch(folder):
     return measured > 0, f"{measured} measured, {failed} failed"
 
 
+def caption(folder):
+    """Where the table comes from, in one line, since it is copied without the rest."""
+    facts = dict(line.split(": ", 1) for line in lines(f"{folder}/facts.txt") if ": " in line)
+    described = ([""] + [r["description"] for r in records(f"{folder}/step_bench.jsonl") if "description" in r])[-1]
+    started = next((r for r in records(f"{folder}/gpu_bench.jsonl") if r.get("event") == "start"), {})
+
+    def told(pattern):
+        """What the program says of itself."""
+        found = re.search(pattern, described)
+        return found and found[1]
+
+    def known(*texts):
+        return next((str(text) for text in texts if text not in (None, "", "unknown")), "unknown")
+
+    cudnn = started.get("cudnn")
+    if isinstance(cudnn, int):
+        cudnn = f"{cudnn // 10000}.{cudnn % 10000 // 100}.{cudnn % 100}"
+    gpu = known(told("^(.+?), "), started.get("gpu"), facts.get("GPU"))  # the one that was used of several
+    driver = known(facts.get("driver")).split("; ")[0]
+    return (f"{known(facts.get('date'))}, GPU {gpu}, driver {driver} for CUDA "
+            f"{known(told(r'driver for CUDA ([0-9.]+)'))}; "
+            f"this program at commit {known(facts.get('commit'))}, built with CUDA "
+            f"{known(told(r'built with CUDA ([0-9.]+)'))}, cuDNN {known(told(r'cuDNN ([0-9.]+)'))}"
+            f"{', without graphs' if 'without graphs' in described else ''}; "
+            f"PyTorch {known(started.get('torch'))} with CUDA {known(started.get('cuda'))}, cuDNN {known(cudnn)}; "
+            f"`{known(facts.get('command'))}`")
+
+
 def table(folder):
     """Ratios are PyTorch's time over the row's, at the same batch and precision."""
     mine, pytorch = ours(folder), theirs(folder)
+    yield caption(folder)
+    yield ""
     yield ("| batch | program | precision | us/step median | p95 | s/epoch | images/s | kernels/step "
            "| ratio to PyTorch eager | ratio to PyTorch's best |")
     yield "|---|---|---|---|---|---|---|---|---|---|"
