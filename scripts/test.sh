@@ -25,6 +25,9 @@ for preset in "${presets[@]}"; do
         failed+=("$preset")
 done
 
+# What cuDNN's engines would do on a GPU: the table that one of the tests prints.
+sed -n '/^| layer/,/^[^|]/p' build/test/Testing/Temporary/LastTest.log | grep '^|' || true
+
 if ((${#failed[@]})); then
     echo "test.sh: failed: ${failed[*]}" >&2
     exit 1

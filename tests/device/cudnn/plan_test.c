@@ -78,7 +78,7 @@ static void plan_all(bool tf32) {
     struct planner planner = planner_of(tf32);
     int rounded = 0; /* plans that use tensor cores */
     const struct network_plan *network = network_plan();
-    printf("| layer | product | batch | engine | rank | notes | workspace, KB |\n"
+    printf("| layer | product | batch | engine | rank | precision | workspace, KB |\n"
            "|---|---|---|---|---|---|---|\n");
     for (int layer = 0; layer < NETWORK_LAYERS; layer++)
         for (int kind = CONV_FORWARD; kind <= CONV_BACKWARD_FILTER; kind++)
@@ -100,9 +100,9 @@ static void plan_all(bool tf32) {
                 if (plan == NULL)
                     fail_msg("%s", error.text);
                 const unsigned notes = notes_of(plan);
-                printf("| %s | %s | %d | %lld | %d | %#x | %.1f |\n", l->name, kinds[kind],
-                       batches[i], (long long)plan->engine, plan->rank, notes,
-                       (double)plan->workspace / 1024);
+                printf("| %s | %s | %d | %lld | %d | %s | %.1f |\n", l->name, kinds[kind],
+                       batches[i], (long long)plan->engine, plan->rank,
+                       notes & tensor_cores ? "TF32" : "float32", (double)plan->workspace / 1024);
                 assert_int_equal(notes & ~allowed, 0);
                 rounded += (notes & tensor_cores) != 0;
                 assert_true(plan->workspace <= PLAN_WORKSPACE);
