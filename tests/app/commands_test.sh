@@ -2,26 +2,10 @@
 # The commands as a user runs them, on a small synthetic data set. Takes the programs from $BIN.
 set -euo pipefail
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 export PATH=$BIN:$PATH
-unset CIFAR10_DIR GOMP_SPINCOUNT OMP_WAIT_POLICY
-
-failures=0
-check() { # WHAT COMMAND...: the command must succeed
-    local what=$1
-    shift
-    if ! "$@" >check.out 2>&1; then
-        echo "FAILED $what: $*"
-        sed 's/^/    /' check.out
-        failures=$((failures + 1))
-    fi
-}
-has() { grep -qE -- "$2" "$1" || { cat "$1"; false; }; }      # FILE PATTERN
-lacks() { ! grep -qE -- "$2" "$1" || { cat "$1"; false; }; }  # FILE PATTERN
-empty() { [[ ! -s $1 ]] || { cat "$1"; false; }; }            # FILE
-json() { python3 -c "import json, math; $2" <"$1"; }          # FILE PYTHON, which reads j()
+json() { python3 -c "import json, math; $2" <"$1"; } # FILE PYTHON, which reads j()
 py='import sys; j = lambda: json.load(sys.stdin); jl = lambda: [json.loads(l) for l in sys.stdin];'
 
 # --- Names: one executable, called by its name or by its first word.
@@ -339,5 +323,4 @@ for command in 'cifar-test --grid=' cifar-classes; do
     check "$command --json where the loss is not finite" json huge.json "$py assert j()['loss'] is None"
 done
 
-((failures == 0)) || { echo "$failures checks failed"; exit 1; }
-echo 'all checks passed'
+end_checks

@@ -3,32 +3,9 @@
 # that says what was wrong. Takes the programs from $BIN.
 set -euo pipefail
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 export PATH=$BIN:$PATH
-unset CIFAR10_DIR
-
-failures=0
-# STATUS PATTERN COMMAND...: the command must end with STATUS; its message must match PATTERN, begin with
-# the program's name and be one line; wrong usage gets a second one, the hint.
-fails() {
-    local expected=$1 pattern=$2 status=0
-    shift 2
-    "$@" >out 2>err </dev/null || status=$?
-    if ((status != expected)) || ! grep -qE -- "$pattern" err || ! grep -qE '^cifar(-[a-z]+)?: ' err ||
-        (($(wc -l <err) != (expected == 2 ? 2 : 1))); then
-        echo "FAILED $*: status $status instead of $expected, or the message does not match '$pattern':"
-        sed 's/^/    /' err
-        failures=$((failures + 1))
-    fi
-}
-must() { # WHAT COMMAND...: the command must succeed
-    "${@:2}" || {
-        echo "FAILED $1"
-        failures=$((failures + 1))
-    }
-}
 
 cifar-synth good --train 20 --test 10 >/dev/null
 cifar-train --data good --epochs 1 --quiet # makes best.ckpt
@@ -79,7 +56,7 @@ fails 2 "'second': no such word" cifar-synth made second
 fails 2 'the folder to draw the data set into' cifar-synth
 fails 2 'the folder to draw the data set into' cifar-synth ''
 fails 2 "cifar-train --help" cifar-train --nonsense
-must 'wrong usage makes no folder' test ! -e made
+check 'wrong usage makes no folder' test ! -e made
 
 # --- Data: 3. Every command finds it out.
 
@@ -138,7 +115,7 @@ fails 4 'bad.ckpt: .*a safetensors checkpoint' cifar-test --data good --model ba
 fails 4 'bad.ckpt: has 0 bytes' cifar-test --data good --model bad.ckpt
 cp good/test_batch.bin bad.ckpt
 fails 4 'bad.ckpt: ' cifar-test --data good --model bad.ckpt
-must 'nothing is printed before the error' test ! -s out
+check 'nothing is printed before the error' test ! -s out
 
 # --- Devices: 5.
 
@@ -152,8 +129,8 @@ fails 5 '--device gpu: there is no such device; choose one of auto, .*openblas' 
 # --- A loss that is no longer finite: 6.
 
 fails 6 'epoch 1: the loss of step [0-9]+ is (NaN|infinite): no longer a finite number.*smaller --lr' cifar-train --data good --epochs 3 --lr 1e30 --model diverged.ckpt --log diverged.jsonl
-must 'a diverged run saves no checkpoint' test ! -e diverged.ckpt
-must 'the log tells how a diverged run ended' grep -q '"event":"end","finished":false,.*"error":"epoch 1: the loss of step' diverged.jsonl
+check 'a diverged run saves no checkpoint' test ! -e diverged.ckpt
+check 'the log tells how a diverged run ended' grep -q '"event":"end","finished":false,.*"error":"epoch 1: the loss of step' diverged.jsonl
 
 # --- Outputs that would destroy something: 2.
 
@@ -164,7 +141,7 @@ fails 2 '--model good/data_batch_2.bin: is a file of the data set' cifar-train -
 fails 2 '--log ./good/test_batch.bin: is a file of the data set' cifar-train --data good --log ./good/test_batch.bin
 fails 2 '--model good/batches.meta.txt: is a file of the data set' cifar-train --data good --model good/batches.meta.txt
 fails 2 '--grid good/test_batch.bin: is a file of the data set' cifar-test --data good --grid good/test_batch.bin
-must 'nothing is destroyed' cifar-test --data good --grid ''
+check 'nothing is destroyed' cifar-test --data good --grid ''
 
 # --- Output that cannot be written: 1, and before any training.
 
@@ -173,7 +150,7 @@ for command in 'cifar-train --data good' 'cifar-test --data good'; do
     # shellcheck disable=SC2086  # the command is several words
     {
     fails 1 'nowhere/x: cannot be written: .*No such file' $command $option nowhere/x
-    must 'it is found out before anything else' test ! -s out
+    check 'it is found out before anything else' test ! -s out
     fails 1 'good: is a folder and will not be replaced' $command $option good
     fails 1 '/dev/null: is a device and will not be replaced' $command $option /dev/null
     fails 1 '/proc/x: cannot be written' $command $option /proc/x
@@ -182,7 +159,7 @@ done
 fails 1 'nowhere/x: cannot be written' cifar-test --data good --model missing.ckpt --grid nowhere/x
 fails 1 'nowhere/log: the log cannot be opened for writing: No such file' cifar-train --data good --log nowhere/log
 fails 1 '/dev/full: the log cannot be written: No space left' cifar-train --data good --log /dev/full
-must 'devices stay devices' test -c /dev/full -a -c /dev/null
+check 'devices stay devices' test -c /dev/full -a -c /dev/null
 to_full_disk() { "$@" >/dev/full; }
 for command in 'cifar-train --epochs 1' 'cifar-test --json' cifar-classes 'cifar-classes --json'; do
     # shellcheck disable=SC2086
@@ -191,7 +168,7 @@ done
 fails 1 'standard output cannot be written: No space left' to_full_disk cifar --help
 to_nowhere() { "$@" >&-; }
 fails 1 'standard output cannot be written: Bad file' to_nowhere cifar-train --data good --epochs 1 --log closed.jsonl
-must 'nothing but records is in the log' test "$(head -c 16 closed.jsonl)" = '{"event":"start"'
+check 'nothing but records is in the log' test "$(head -c 16 closed.jsonl)" = '{"event":"start"'
 full_file_system() ( # no file may grow beyond 64 KiB: what a full disk does in the middle of a write
     trap '' XFSZ
     ulimit -f 64
@@ -199,15 +176,14 @@ full_file_system() ( # no file may grow beyond 64 KiB: what a full disk does in 
 )
 before=$(md5sum <best.ckpt)
 fails 1 'best.ckpt: could not be written .*nothing has been changed' full_file_system cifar-train --data good --epochs 1
-must 'a failed write leaves the checkpoint as it was' test "$(md5sum <best.ckpt)" = "$before"
-must 'no temporary files are left' test -z "$(find . -name '*.tmp')"
+check 'a failed write leaves the checkpoint as it was' test "$(md5sum <best.ckpt)" = "$before"
+check 'no temporary files are left' test -z "$(find . -name '*.tmp')"
 fails 1 'nowhere/made: the folder cannot be made: No such file' cifar-synth nowhere/made
 fails 1 'part/data_batch_2.bin: could not be written' full_file_system cifar-synth part --train 109 --test 10
-must 'a data set that broke off may be drawn again' cifar-synth part --train 20 --test 10 >/dev/null
+check 'a data set that broke off may be drawn again' cifar-synth part --train 20 --test 10 >/dev/null
 copy official && rm official/batches.meta.txt
 fails 1 'official: holds a data set that this program did not draw' cifar-synth official
 touch file
 fails 1 'file' cifar-synth file --train 5 --test 1
 
-((failures == 0)) || { echo "$failures checks failed"; exit 1; }
-echo 'all checks passed'
+end_checks

@@ -3,39 +3,14 @@
 # be used, whole commands on the device, and which calls make up a step. Takes the programs from $BIN.
 set -euo pipefail
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+unset LD_LIBRARY_PATH
 export PATH=$BIN:$PATH
-unset CIFAR10_DIR CIFAR_CUDA_GRAPH CIFAR_CUDA_DOT LD_LIBRARY_PATH
 
-failures=0
-check() { # WHAT COMMAND...: the command must succeed
-    local what=$1
-    shift
-    if ! "$@" >check.out 2>&1; then
-        echo "FAILED $what: $*"
-        sed 's/^/    /' check.out
-        failures=$((failures + 1))
-    fi
-}
-runs() { # WHAT COMMAND...: the same, and what it prints is kept in the file `shown`
+runs() { # WHAT COMMAND...: checks it, and what it prints is kept in the file `shown`
     check "$@"
     cp check.out shown
-}
-has() { grep -qE -- "$2" "$1" || { cat "$1"; false; }; }     # FILE PATTERN
-lacks() { ! grep -qE -- "$2" "$1" || { cat "$1"; false; }; } # FILE PATTERN
-
-# STATUS PATTERN [NAME=VALUE...] COMMAND...: must end with STATUS and one line that matches PATTERN.
-fails() {
-    local expected=$1 pattern=$2 status=0
-    shift 2
-    env "$@" >out 2>err </dev/null || status=$?
-    if ((status != expected)) || ! grep -qE -- "$pattern" err || (($(wc -l <err) != 1)); then
-        echo "FAILED $*: status $status instead of $expected, or the message does not match '$pattern':"
-        sed 's/^/    /' err
-        failures=$((failures + 1))
-    fi
 }
 
 cifar-synth data --train 40 --test 20 >/dev/null
@@ -193,7 +168,11 @@ waits=$(awk '/^cuEventRecord/ { newest = $3 } /^cuEventSynchronize/ && $3 == new
 check 'the device has work while the host waits' test "$waits" -le 2
 check 'the host waits for events alone in an epoch' lacks epoch 'cuStreamSynchronize'
 
-if ((failures > 0)); then
-    echo "$failures checks failed"
-    exit 1
-fi
+# --- Without memory for the last thing that is taken, the workspace, nothing is asked of cuDNN any more.
+
+last=$(grep -c '^cuMemAlloc ' calls)
+fails 5 'Fake GPU failed, .*: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY' "${fake[@]}" FAKE_GPU_LOG=full \
+    FAKE_GPU_FAIL=cuMemAlloc:2:"$last" "${train[@]}" --device cudnn --model none.ckpt
+check 'nothing is computed without a workspace' lacks full '^cudnnBackendExecute'
+
+end_checks

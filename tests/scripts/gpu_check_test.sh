@@ -5,20 +5,10 @@
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../scripts" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-unset CIFAR10_DIR CIFAR_CUDA_GRAPH CIFAR_CUDA_DOT LD_LIBRARY_PATH
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+unset LD_LIBRARY_PATH
 
-failures=0
-check() { # WHAT COMMAND...: the command must succeed
-    if ! "${@:2}" >check.out 2>&1; then
-        echo "FAILED $1: ${*:2}"
-        sed 's/^/    /' check.out
-        failures=$((failures + 1))
-    fi
-}
-has() { grep -qE -- "$2" "$1" || { cat "$1"; false; }; } # FILE PATTERN
 stand_in() { # FILE BODY
     printf '#!/bin/sh\n%s\n' "$2" >"$1"
     chmod +x "$1"
@@ -279,5 +269,4 @@ fails 'required: beside PyTorch' 'no measurement of '
 late=$(grep -cP "\t($late)" check/stages.tsv || true)
 echo "$late stages of the run had no time"
 
-((failures == 0)) || { echo "$failures checks failed"; exit 1; }
-echo 'all checks passed'
+end_checks

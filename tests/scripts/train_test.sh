@@ -5,20 +5,10 @@
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../scripts" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-unset CIFAR10_DIR
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 export CALLS=$work/calls GET_DATA=0 CMAKE=0
 
-failures=0
-check() { # WHAT COMMAND...
-    if ! "${@:2}"; then
-        echo "FAILED $1: ${*:2}"
-        sed 's/^/    /' out calls
-        failures=$((failures + 1))
-    fi
-}
 stand_in() { # FILE BODY
     printf '#!/bin/sh\n%s\n' "$2" >"$1"
     chmod +x "$1"
@@ -89,5 +79,4 @@ trains 0 '' --help
 check 'help builds nothing' test "$(cat calls)" = 'train --help'
 check 'help' grep -q '^Usage: train.sh' out
 
-((failures == 0)) || { echo "$failures checks failed"; exit 1; }
-echo 'all checks passed'
+end_checks
