@@ -86,16 +86,11 @@ static bool same(const struct convolution *a, const struct convolution *b) {
            a->alignment == b->alignment;
 }
 
-/* The plan of a convolution, chosen when it is needed for the first time, and a workspace for it. A
- * smaller workspace is kept: graphs may have it. */
-static const struct plan *plan_for(struct gpu *d, const struct convolution *convolution) {
-    struct plan *plan = d->plans;
+/* Chooses a plan, and takes a workspace for it if it needs a larger one than those before, which
+ * stay: graphs may have them. */
+static struct plan *add_plan(struct gpu *d, const struct convolution *convolution) {
     struct error error;
-    while (plan != NULL && !same(&plan->convolution, convolution))
-        plan = plan->next;
-    if (plan != NULL || d->failed)
-        return plan;
-    plan = plan_new(&d->planner, convolution, &error);
+    struct plan *plan = plan_new(&d->planner, convolution, &error);
     if (plan == NULL) {
         gpu_failed(d, &error);
         return NULL;
@@ -107,6 +102,17 @@ static const struct plan *plan_for(struct gpu *d, const struct convolution *conv
         d->workspace_size = plan->workspace;
     }
     return plan;
+}
+
+/* The plan of a convolution, chosen when it is needed for the first time; NULL if the device has
+ * failed. */
+static const struct plan *plan_for(struct gpu *d, const struct convolution *convolution) {
+    struct plan *plan = d->plans;
+    while (plan != NULL && !same(&plan->convolution, convolution))
+        plan = plan->next;
+    if (plan == NULL && !d->failed)
+        plan = add_plan(d, convolution);
+    return d->failed ? NULL : plan;
 }
 
 static void convolve(struct gpu *d, int kind, const struct conv2d *conv, const float *x,
