@@ -199,15 +199,8 @@ __attribute__((format(printf, 2, 3))) static CUresult enter(int rules, const cha
     return CUDA_SUCCESS;
 }
 
-__attribute__((format(printf, 1, 2))) static CUresult invalid_value(const char *format, ...) {
-    char text[256];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    fake_message("%s", text);
-    return CUDA_ERROR_INVALID_VALUE;
-}
+/* Says why. */
+#define invalid_value(...) (fake_message(__VA_ARGS__), CUDA_ERROR_INVALID_VALUE)
 
 static CUresult check_stream(CUstream stream) {
     if (stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD)

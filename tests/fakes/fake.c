@@ -6,22 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list arguments) {
+    fputs("fake GPU: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputs("\n", stderr);
+}
+
 void fake_message(const char *format, ...) {
     va_list arguments;
-    fputs("fake GPU: ", stderr);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    say(format, arguments);
     va_end(arguments);
-    fputs("\n", stderr);
 }
 
 void fake_stop(const char *format, ...) {
     va_list arguments;
-    fputs("fake GPU: ", stderr);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    say(format, arguments);
     va_end(arguments);
-    fputs("\n", stderr);
     abort();
 }
 
