@@ -96,9 +96,9 @@ struct program {
 /* What all backends have in common; a backend's own device begins with it. */
 struct device {
     const struct device_ops *ops;
-    bool tf32; /* products may round their factors to TF32: struct device_options allowed it */
+    bool tf32;              /* products may round their factors to TF32, as its options allowed */
     bool runs_ahead;        /* ops return before they are done: whoever waits queues more first */
-    char passed_over[1024]; /* why "auto" took no GPU, if there was a choice; else empty */
+    char passed_over[1024]; /* by "auto": why a better device was not taken; else empty */
 };
 
 /* How a device is to be opened. */

@@ -63,8 +63,8 @@ static __device__ void sum_block(double *a, double *b) {
     }
 }
 
-/* Of the kernels of a batch normalisation, a block has channel blockIdx.x of some of the images,
- * and leaves, or adds up, the sums of that channel. */
+/* In the kernels that sum over channels a block has channel blockIdx.x of some of the images, and
+ * leaves, or adds up, the sums of that channel. */
 static __device__ int first_image(int n) {
     return (int)((unsigned)n * blockIdx.y / gridDim.y);
 }

@@ -30,7 +30,7 @@ struct adam_clock {
 /* What the blocks that share a channel leave to be added up: two sums each. */
 struct partial_sums {
     double sums[KERNEL_CHANNELS][KERNEL_SPLITS][2];
-    unsigned done[KERNEL_CHANNELS]; /* of a channel's blocks; 0 between kernels */
+    unsigned done[KERNEL_CHANNELS]; /* blocks that have left theirs; 0 between kernels */
 };
 
 /* The blocks, as (x, y), that each kernel is started with: */
@@ -107,6 +107,7 @@ struct gradient_sums_args {
     struct normal_input in;
 };
 
+/* From these sums dx [n][c][h][w], and dweight [c] and dbias [c]. */
 struct normalise_gradient_args {
     float *dx, *dweight, *dbias;
     const float *dy, *mean, *invstd;
