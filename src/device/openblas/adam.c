@@ -11,7 +11,7 @@
 #include <math.h>
 
 void openblas_adam_step(struct device *device, const struct adam *adam) {
-    struct openblas *d = openblas_of(device);
+    struct host *d = host_of(device);
     const double t = (double)++d->adam_steps;
     const float step_size = (float)(adam->lr / (1 - pow(adam->beta1, t)));
     const float correction = (float)sqrt(1 - pow(adam->beta2, t));

@@ -91,7 +91,7 @@ void openblas_batchnorm_forward(struct device *device, struct tensor *y, const s
     float *running_mean = slice_data(norm->running_mean);
     float *running_var = slice_data(norm->running_var);
     float *saved = slice_data(norm->saved);
-#pragma omp parallel for num_threads(openblas_of(device)->threads) schedule(dynamic)
+#pragma omp parallel for num_threads(host_of(device)->threads) schedule(dynamic)
     for (int c = 0; c < norm->c; c++) {
         const size_t plane = (size_t)norm->h * (size_t)norm->w;
         float mean = running_mean[c];
@@ -140,7 +140,7 @@ void openblas_batchnorm_backward(struct device *device, struct tensor *dx, const
     const float *saved = slice_data(norm->saved);
     const float *weight = slice_data(norm->weight);
     float *dweight = slice_data(norm->dweight), *dbias = slice_data(norm->dbias);
-#pragma omp parallel for num_threads(openblas_of(device)->threads) schedule(dynamic)
+#pragma omp parallel for num_threads(host_of(device)->threads) schedule(dynamic)
     for (int c = 0; c < norm->c; c++) {
         const float mean = saved[c], invstd = saved[norm->c + c];
         const struct channel s = channel_of(norm, c, mean, invstd);

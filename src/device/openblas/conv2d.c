@@ -129,11 +129,11 @@ static void turn(float *turned, const float *weight, int out, int in, int area) 
 
 void openblas_conv2d_forward(struct device *device, struct tensor *y, const struct tensor *x,
                              const struct conv2d *conv, int n) {
-    struct openblas *d = openblas_of(device);
+    struct host *d = host_of(device);
     const struct window s =
         window_of(conv->in, conv->out, conv->kernel, conv->pad, conv->h, conv->w);
     const float *weight = slice_data(conv->weight), *bias = slice_data(conv->bias);
-    float *scratch = openblas_scratch(d, (size_t)d->threads * s.scratch);
+    float *scratch = host_scratch(d, (size_t)d->threads * s.scratch);
 #pragma omp parallel for num_threads(d->threads) schedule(dynamic)
     for (int i = 0; i < n; i++)
         convolve(y->data + (size_t)i * y->image, x->data + (size_t)i * x->image, weight, bias, &s,
@@ -142,7 +142,7 @@ void openblas_conv2d_forward(struct device *device, struct tensor *y, const stru
 
 void openblas_conv2d_backward(struct device *device, struct tensor *dx, const struct tensor *dy,
                               const struct tensor *x, const struct conv2d *conv, int n) {
-    struct openblas *d = openblas_of(device);
+    struct host *d = host_of(device);
     const int area = conv->kernel * conv->kernel;
     const struct window s =
         window_of(conv->in, conv->out, conv->kernel, conv->pad, conv->h, conv->w);
@@ -153,7 +153,7 @@ void openblas_conv2d_backward(struct device *device, struct tensor *dx, const st
     const int groups = least(n, GROUPS);
 
     /* scratch: turned weights, then the sums of each group, then what each thread needs */
-    float *turned = openblas_scratch(d, weights + (size_t)groups * sums + (size_t)d->threads * own);
+    float *turned = host_scratch(d, weights + (size_t)groups * sums + (size_t)d->threads * own);
     float *partial = turned + weights;
     float *threads = partial + (size_t)groups * sums;
     if (dx != NULL)
