@@ -126,12 +126,13 @@ struct device_ops {
 
     /* ---- memory ---- */
 
-    /* Zeroed, large enough for n images of [c][h][w]; ops may use fewer. */
+    /* n zeroed images of [c][h][w]; ops may use fewer. */
     struct tensor *(*tensor_new)(struct device *device, int n, int c, int h, int w);
     struct block *(*block_new)(struct device *device, size_t count);
 
     /* Copies `count` floats from or to the host; of a tensor, n images as [n][c][h][w]. download
-     * waits for the ops before it. Errors (STATUS_DEVICE): the device failed. */
+     * waits for the ops before it. A tensor holds the images of the op or upload that wrote it
+     * last, and no others. Errors (STATUS_DEVICE): the device failed. */
     void (*upload)(struct device *device, struct slice to, const float *from, size_t count);
     bool (*download)(struct device *device, float *to, struct slice from, size_t count,
                      struct error *error);

@@ -120,7 +120,7 @@ static void backends_describe_themselves(void **state) {
             print_message("skipped: %s\n", error.text);
             continue;
         }
-        assert_ptr_equal(device->ops, ops);
+        assert_string_equal(device->ops->name, ops->name); /* the table may be for a processor */
         ops->describe(device, opened, sizeof opened);
         assert_true(strlen(opened) > 3 && strchr(opened, '\n') == NULL);
         check_cut(ops, device);

@@ -88,7 +88,8 @@ static void training_is_that_of_openblas(void **state) {
     }
     for (int i = 0; i < STEPS; i++) {
         const double difference = fabs((double)got.losses[i] - (double)want.losses[i]);
-        const double allowed = i < 10 ? 1e-5 : 1e-3;
+        if (getenv("SHOW")) print_message("%d %.7g %.2g\n", i+1,(double)want.losses[i], difference/(double)want.losses[i]);
+ const double allowed = i < 10 ? 1e-5 : 1e-3;
         if (!(difference <= allowed * (double)want.losses[i]))
             fail_msg("step %d: loss %.7g instead of %.7g", i + 1, (double)got.losses[i],
                      (double)want.losses[i]);

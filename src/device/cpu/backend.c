@@ -1,0 +1,177 @@
+/* The device itself: the choice of an instruction set, activations in and out, the images of a
+ * batch and its loss. */
+#include "cpu.h"
+
+#include "base/error.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- instruction sets ---- */
+
+extern const struct device_ops cpu_ops_portable, cpu_ops_avx2, cpu_ops_avx512;
+
+static bool always(void) {
+    return true;
+}
+
+#ifdef CPU_X86
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+/* Best first. */
+static const struct instruction_set {
+    const char *name;
+    const char *text; /* for people */
+    const struct device_ops *ops;
+    bool (*usable)(void);
+} SETS[] = {
+#ifdef CPU_X86
+    {"avx512", "AVX-512", &cpu_ops_avx512, has_avx512},
+    {"avx2", "AVX2 and FMA", &cpu_ops_avx2, has_avx2},
+#endif
+    {"portable", "any processor", &cpu_ops_portable, always},
+};
+enum { SET_COUNT = sizeof SETS / sizeof *SETS };
+
+/* The set that $CIFAR_CPU names, or the best one. */
+static const struct instruction_set *choose(struct error *error) {
+    const char *wanted = getenv("CIFAR_CPU");
+    char names[64] = "";
+    for (int i = 0; i < SET_COUNT; i++) {
+        if (wanted == NULL || *wanted == '\0' ? SETS[i].usable() : !strcmp(wanted, SETS[i].name)) {
+            if (SETS[i].usable())
+                return &SETS[i];
+            error_set(error, STATUS_DEVICE, "CIFAR_CPU=%s: this processor has no %s", wanted,
+                      SETS[i].text);
+            return NULL;
+        }
+        const size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", i == 0 ? "" : ", ", SETS[i].name);
+    }
+    error_set(error, STATUS_DEVICE,
+              "CIFAR_CPU=%s: there is no such instruction set here; choose one of %s", wanted,
+              names);
+    return NULL;
+}
+
+bool cpu_open(struct device **device, const struct device_options *options, struct error *error) {
+    const struct instruction_set *set = choose(error);
+    if (set == NULL)
+        return false;
+    *device = host_new(set->ops, options);
+    return true;
+}
+
+void cpu_describe(const struct device *device, char *text, size_t size) {
+    struct error error;
+    const struct instruction_set *set = device == NULL ? choose(&error) : SETS;
+    if (set == NULL) {
+        snprintf(text, size, "not usable here: %s", error.text);
+        return;
+    }
+    while (device != NULL && set->ops != device->ops)
+        set++;
+    snprintf(text, size, "kernels for %s", set->text);
+    if (device != NULL)
+        host_describe_threads(device, text, size);
+}
+
+/* ---- activations ---- */
+
+struct tensor *cpu_tensor_new(struct device *device, int n, int c, int h, int w) {
+    struct host *d = host_of(device);
+    struct tensor *t = host_own(d, 1, sizeof *t);
+    *t = (struct tensor){.c = c, .h = h, .w = w, .capacity = n, .n = n};
+    const size_t rows = (size_t)block_count(n) * (size_t)(c * h);
+    t->data = host_own(d, rows * row_pitch(w, least(n, BLOCK)), sizeof *t->data);
+    return t;
+}
+
+void cpu_tensor_upload(struct device *device, struct tensor *to, const float *from, int n) {
+    (void)device;
+    tensor_write(to, n);
+    for (int block = 0; block < block_count(n); block++) {
+        const int b = block_images(n, block);
+        for (int i = 0; i < b; i++)
+            for (int c = 0; c < to->c; c++)
+                for (int y = 0; y < to->h; y++) {
+                    float *row = tensor_row(to, block, b, c, y);
+                    for (int x = 0; x < to->w; x++)
+                        row[x * b + i] = *from++;
+                    clear_rest(row, (size_t)(to->w * b), row_pitch(to->w, b));
+                }
+    }
+}
+
+bool cpu_tensor_download(struct device *device, float *to, const struct tensor *from, int n,
+                         struct error *error) {
+    (void)device, (void)error;
+    require(n <= from->n);
+    for (int block = 0; block < block_count(n); block++) {
+        const int b = block_images(from->n, block);
+        for (int i = 0; i < least(b, n - block * BLOCK); i++)
+            for (int c = 0; c < from->c; c++)
+                for (int y = 0; y < from->h; y++) {
+                    const float *row = tensor_row(from, block, b, c, y);
+                    for (int x = 0; x < from->w; x++)
+                        *to++ = row[x * b + i];
+                }
+    }
+    return true;
+}
+
+/* ---- a batch ---- */
+
+void cpu_load_batch(struct device *device, struct tensor *x, struct loader *loader, int n) {
+    float value[256];
+    host_pixel_values(value);
+    require(loader->next + n <= loader->length);
+    tensor_write(x, n);
+    require((size_t)(x->c * x->h * x->w) == loader->pixels);
+    const int rows = x->c * x->h, blocks = block_count(n);
+#pragma omp parallel for collapse(2) num_threads(host_of(device)->threads) schedule(static)
+    for (int block = 0; block < blocks; block++)
+        for (int r = 0; r < rows; r++) {
+            const int b = block_images(n, block);
+            float *row = tensor_row(x, block, b, 0, r);
+            for (int i = 0; i < b; i++) {
+                const uint8_t *pixels =
+                    host_pixels(loader, loader->next + block * BLOCK + i) + r * x->w;
+                for (int j = 0; j < x->w; j++)
+                    row[j * b + i] = value[pixels[j]];
+            }
+            clear_rest(row, (size_t)(x->w * b), row_pitch(x->w, b));
+        }
+    loader->next += n;
+}
+
+void cpu_cross_entropy(struct device *device, struct tensor *dlogits, const struct tensor *logits,
+                       struct loader *loader, int n) {
+    (void)device;
+    const int64_t first = loader->next - n; /* the batch that was loaded last */
+    double total = 0;
+    require(first >= 0);
+    tensor_read(logits, n);
+    if (dlogits != NULL)
+        tensor_write(dlogits, n);
+    for (int block = 0; block < block_count(n); block++) {
+        const int b = block_images(n, block);
+        for (int i = 0; i < b; i++) {
+            const int64_t image = first + block * BLOCK + i;
+            const float *z = tensor_row(logits, block, b, 0, 0) + i;
+            float *dz = dlogits == NULL ? NULL : tensor_row(dlogits, block, b, 0, 0) + i;
+            total += host_cross_entropy(dz, &loader->predicted[image], z, row_pitch(1, b),
+                                        logits->c, host_pixels(loader, image)[-1], n);
+        }
+    }
+    loader->losses[loader->steps++] = (float)(total / n);
+}

@@ -1,0 +1,570 @@
+/* The convolutions, by Toom and Cook's method along the rows, which needs 2.5 times fewer
+ * multiplications than the definition.
+ *
+ * For one column of a kernel, four rows of y depend on eight rows of x (kernel 5):
+ *
+ *     y[r] = sum over k of w[k] x[r + k],    r = 0..3, k = 0..4
+ *
+ * That is a product of polynomials, turned round, and such a product is known from its values at
+ * eight points: 0, infinity, 1, -1, 2, -2, 1/2, -1/2. So, with eight numbers for each column:
+ *
+ *     V[p] = weighted sum of the eight x      (`values_of_input`: the inverse of "take the values")
+ *     U[p] = value of w at p, times a factor  (`values_at`)
+ *     y[r] = sum over p of p^r U[p] V[p]      (`sums_of_powers`)
+ *
+ * which takes 8 products instead of 20. In the other direction the same numbers give the gradient
+ * of the weights: with D[p] = value of dy at p, dU[p] = sum of D[p] V[p] over everything, and dw[k]
+ * = sum over p of p^k factor[p] dU[p]. Lavin and Gray ("Fast Algorithms for Convolutional Neural
+ * Networks", 2015) do this in rows and columns at once; in rows alone the rounding stays within
+ * about twice that of the plain sum (tests/device/layers_test.c holds it), and each step is an
+ * operation on whole rows, so vectors run along them: over columns and images alike.
+ *
+ * Eight values serve any kernel from 1 to 8: y then has 9 - kernel rows in a group.
+ *
+ *        eight rows of x            values V[p], p = 0..7            M[p] = sum over channels
+ *      +------------------+       +------------------+ -+           and columns of U[p] V[p]
+ *      |                  |       |        [tile]....|  | in
+ *      |  in channels     |  -->  |        same tile,|  | channels     +------+
+ *      |                  |       |        shifted by|  |        -->   | tile | x out channels
+ *      +------------------+       |        a column  | -+              +------+  x 8 values
+ *                                 +------------------+ x 8                 |
+ *                                                                          v
+ *                                                              up to 9 - kernel rows of y
+ *
+ * A tile is TILE_OUT channels x TILE_VECTORS vectors of sums, which stay in registers while the
+ * input channels and the kernel's columns pass by: for each of these TILE_VECTORS loads, TILE_OUT
+ * weights that are spread over the lanes, and as many multiply-adds as there are sums.
+ *
+ * The gradient of the images is a convolution of dy with the turned kernels. */
+#include "cpu.h"
+#include "vector.h"
+
+#include <omp.h>
+
+enum {
+    PAIRS = 4, /* of points: 0 and infinity, 1 and -1, 2 and -2, 1/2 and -1/2 */
+    POINTS = 2 * PAIRS,
+#if LANES == 16
+    TILE_OUT = 12, /* with TILE_VECTORS 24 sums, of 32 registers */
+#else
+    TILE_OUT = 6, /* 12 sums, of 16 registers */
+#endif
+    TILE_VECTORS = 2,
+    TILE = TILE_VECTORS * LANES,
+    GRADIENT_OUT = 4, /* the tile of the weight gradient: 12 sums */
+    GRADIENT_TAPS = 3,
+    GRADIENT_FLOATS = 1 << 16, /* of V and D together, which should fit in a second-level cache */
+    RANGES = 8, /* a batch's share of a weight gradient is added up in so many parts */
+};
+
+/* ---- polynomials ---- */
+
+/* In the tables an index is a pair; the first is 0 and infinity and treated apart. */
+static const float POWER[PAIRS][POINTS] = {
+    {0},
+    {1, 1, 1, 1, 1, 1, 1, 1},
+    {1, 2, 4, 8, 16, 32, 64, 128},
+    {1, 0.5F, 0.25F, 0.125F, 0.0625F, 0.03125F, 0.015625F, 0.0078125F},
+};
+static const float FACTOR[PAIRS] = {1, -2 / 9.0F, 1 / 90.0F, 32 / 45.0F};
+static const float EVEN[PAIRS][3] = {{0}, {1, -4.25F, 1}, {0.25F, -1.25F, 1}, {4, -5, 1}};
+static const float ODD[PAIRS][3] = {{0}, {1, -4.25F, 1}, {0.5F, -2.5F, 2}, {2, -2.5F, 0.5F}};
+
+/* The values of the polynomial with the coefficients c at both points of a pair; at infinity that
+ * is the last coefficient. */
+static inline void values_at(vector value[2], const vector *c, int terms, int pair) {
+    if (pair == 0) {
+        value[0] = c[0];
+        value[1] = c[terms - 1];
+        return;
+    }
+    vector even = c[0], odd = {0};
+    for (int k = 1; k < terms; k++)
+        *(k % 2 == 0 ? &even : &odd) += POWER[pair][k] * c[k];
+    value[0] = even + odd;
+    value[1] = even - odd;
+}
+
+/* sum[k] = the sum over all points of value * point^k, the transpose of values_at(). */
+static inline void sums_of_powers(vector *sum, const vector value[POINTS], int terms) {
+    for (int k = 0; k < terms; k++)
+        sum[k] = k == 0 ? value[0] : (vector){0};
+    sum[terms - 1] += value[1];
+    for (int pair = 1; pair < PAIRS; pair++) {
+        const vector even = value[2 * pair] + value[2 * pair + 1];
+        const vector odd = value[2 * pair] - value[2 * pair + 1];
+        for (int k = 0; k < terms; k++)
+            sum[k] += POWER[pair][k] * (k % 2 == 0 ? even : odd);
+    }
+}
+
+static inline void values_of_input(vector value[2], const vector x[POINTS], int pair) {
+    if (pair == 0) {
+        value[0] = x[0] - x[6] + 5.25F * (x[4] - x[2]);
+        value[1] = x[7] - x[1] + 5.25F * (x[3] - x[5]);
+        return;
+    }
+    const vector even = EVEN[pair][0] * x[2] + EVEN[pair][1] * x[4] + EVEN[pair][2] * x[6];
+    const vector odd = ODD[pair][0] * x[1] + ODD[pair][1] * x[3] + ODD[pair][2] * x[5];
+    value[0] = even + odd;
+    value[1] = even - odd;
+}
+
+/* ---- shapes ---- */
+
+struct window {
+    int in, out, kernel;
+    int pad; /* less than 0: that much of x is left out */
+    int h, w, rows, columns;
+    int group, groups; /* rows of y that are computed together, and how often that is */
+};
+
+static struct window window_of(int in, int out, int kernel, int pad, int h, int w) {
+    struct window s = {.in = in, .out = out, .kernel = kernel, .pad = pad, .h = h, .w = w};
+    require(kernel <= POINTS);
+    s.rows = h + 2 * pad - kernel + 1;
+    s.columns = w + 2 * pad - kernel + 1;
+    s.group = POINTS + 1 - kernel;
+    s.groups = (s.rows + s.group - 1) / s.group;
+    return s;
+}
+
+/* Floats of a row of V that serves `length` floats of y: a kernel's width more, and what whole
+ * tiles and vectors reach behind it. */
+static size_t value_pitch(const struct window *s, size_t length, int images) {
+    return round_up(round_up(length, TILE) + (size_t)(s->kernel * images) + LANES, BLOCK);
+}
+
+/* The first of the eight rows of x behind which group `group` of y stands; rows of the border are
+ * `zeros`. */
+static void input_rows(const float *row[POINTS], const struct tensor *x, int block, int images,
+                       int channel, int first, const float *zeros) {
+    for (int i = 0; i < POINTS; i++) {
+        const int y = first + i;
+        row[i] = y < 0 || y >= x->h ? zeros : tensor_row(x, block, images, channel, y);
+    }
+}
+
+/* Where the floats of V that serve y[from...] lie in a row of x: V[at + i] comes from x[start + i],
+ * i < count, and the rest of V is the border's zeros. */
+struct span {
+    size_t at, start, count;
+};
+
+static struct span span_of(const struct window *s, size_t from, size_t pitch, int images) {
+    const int64_t begin = (int64_t)from - (int64_t)s->pad * images; /* in x, of V[0] */
+    const int64_t end = (int64_t)s->w * images;
+    struct span span = {.at = begin < 0 ? (size_t)-begin : 0,
+                        .start = begin < 0 ? 0 : (size_t)begin};
+    const int64_t left = end - (int64_t)span.start, room = (int64_t)pitch - (int64_t)span.at;
+    span.count = left < 0 ? 0 : (size_t)(left < room ? left : room);
+    return span;
+}
+
+/* Rows of V for the pairs [first, first + count), V[pair - first][2] at distance `apart`, of one
+ * channel and group. */
+static inline void transform_input(float *v, size_t apart, size_t pitch, const float *row[POINTS],
+                                   struct span span, int first, int count) {
+    const size_t whole = span.count / LANES * LANES;
+    for (int i = 0; i < 2 * count; i++) {
+        memset(v + (size_t)i * apart, 0, span.at * sizeof *v);
+        memset(v + (size_t)i * apart + span.at + whole, 0, (pitch - span.at - whole) * sizeof *v);
+    }
+    for (size_t j = 0; j < span.count; j += LANES) {
+        vector x[POINTS], value[2];
+        if (j < whole)
+            for (int i = 0; i < POINTS; i++)
+                x[i] = load(row[i] + span.start + j);
+        else
+            for (int i = 0; i < POINTS; i++) {
+                x[i] = (vector){0};
+                memcpy(&x[i], row[i] + span.start + j, (span.count - j) * sizeof(float));
+            }
+        const size_t bytes = (j < whole ? LANES : span.count - j) * sizeof(float);
+        for (int i = 0; i < count; i++) {
+            values_of_input(value, x, first + i);
+            float *to = v + (size_t)(2 * i) * apart + span.at + j;
+            if (j < whole) {
+                store(to, value[0]);
+                store(to + apart, value[1]);
+            } else {
+                memcpy(to, &value[0], bytes);
+                memcpy(to + apart, &value[1], bytes);
+            }
+        }
+    }
+}
+
+/* ---- y ---- */
+
+/* U [POINTS][out / TILE_OUT][in][kernel][TILE_OUT], the last tile filled up with zeros, of weight
+ * [out][in][kernel][kernel], or if `turned` of weight [in][out][..] with each kernel turned by 180
+ * degrees. */
+static size_t packed_size(const struct window *s) {
+    return POINTS * round_up((size_t)s->out, TILE_OUT) * (size_t)(s->in * s->kernel);
+}
+
+static void pack_weights(float *u, const float *weight, const struct window *s, bool turned,
+                         int threads) {
+    const int tiles = (s->out + TILE_OUT - 1) / TILE_OUT, k = s->kernel, area = k * k;
+    const size_t size = (size_t)(s->in * k) * TILE_OUT; /* of a tile */
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int o = 0; o < tiles * TILE_OUT; o++)
+        for (int i = 0; i < s->in; i++) {
+            vector row[2][POINTS] = {{{0}}};    /* a kernel's rows, a lane a column */
+            float *cell = (float *)(void *)row; /* LANES may be less than the kernel */
+            for (int j = 0; j < area && o < s->out; j++) {
+                const int at =
+                    turned ? (i * s->out + o) * area + area - 1 - j : (o * s->in + i) * area + j;
+                const int x = j % k;
+                cell[(x / LANES * POINTS + j / k) * LANES + x % LANES] = weight[at];
+            }
+            for (int pair = 0; pair < PAIRS; pair++)
+                for (int x = 0; x < k; x += LANES) {
+                    vector value[2];
+                    values_at(value, row[x / LANES], k, pair);
+                    for (int p = 0; p < 2; p++) {
+                        float *to = u + (size_t)((2 * pair + p) * tiles + o / TILE_OUT) * size +
+                                    (size_t)(i * k + x) * TILE_OUT + o % TILE_OUT;
+                        for (int lane = 0; lane < least(LANES, k - x); lane++)
+                            to[lane * TILE_OUT] = FACTOR[pair] * value[p][lane];
+                    }
+                }
+        }
+}
+
+/* m [TILE_OUT][TILE] = the sum over input channels and kernel columns of u times v; `vectors` is a
+ * constant where this is called. */
+static inline void multiply_tile(float *m, const float *u, const float *v, size_t pitch, int in,
+                                 int kernel, int images, int vectors) {
+    vector sum[TILE_OUT][TILE_VECTORS];
+#pragma GCC unroll 16
+    for (int o = 0; o < TILE_OUT; o++)
+#pragma GCC unroll 4
+        for (int t = 0; t < vectors; t++)
+            sum[o][t] = (vector){0};
+    for (int i = 0; i < in; i++, v += pitch) {
+        const float *x = v;
+        for (int k = 0; k < kernel; k++, x += images, u += TILE_OUT) {
+            vector at[TILE_VECTORS];
+#pragma GCC unroll 4
+            for (int t = 0; t < vectors; t++)
+                at[t] = load(x + t * LANES);
+#pragma GCC unroll 16
+            for (int o = 0; o < TILE_OUT; o++)
+#pragma GCC unroll 4
+                for (int t = 0; t < vectors; t++)
+                    sum[o][t] += u[o] * at[t];
+        }
+    }
+#pragma GCC unroll 16
+    for (int o = 0; o < TILE_OUT; o++)
+#pragma GCC unroll 4
+        for (int t = 0; t < vectors; t++)
+            store(m + o * TILE + t * LANES, sum[o][t]);
+}
+
+/* `rows` rows of one vector of y[.], each a row of its plane further. */
+static inline void finish_rows(float *y, size_t pitch, const float *m, size_t apart, float bias,
+                               int group, int rows) {
+    vector value[POINTS], sum[POINTS] = {{0}};
+    for (int p = 0; p < POINTS; p++)
+        value[p] = load(m + (size_t)p * apart);
+    sums_of_powers(sum, value, group);
+    for (int r = 0; r < rows; r++)
+        store(y + (size_t)r * pitch, sum[r] + bias);
+}
+
+/* The floats [from, to) of the rows of y in one group. */
+static void convolve(struct tensor *y, const struct tensor *x, const float *u, const float *bias,
+                     const struct window *s, int block, int images, int group, size_t from,
+                     size_t to, float *scratch, const float *zeros) {
+    const size_t v_pitch = value_pitch(s, to - from, images),
+                 y_pitch = row_pitch(s->columns, images);
+    const size_t v_size = (size_t)s->in * v_pitch;
+    const int tiles = (s->out + TILE_OUT - 1) / TILE_OUT;
+    const size_t u_size = (size_t)(s->in * s->kernel) * TILE_OUT;
+    const int first = group * s->group, rows = least(s->group, s->rows - first);
+    float *v = scratch, *m = v + POINTS * v_size; /* m [POINTS][tiles][TILE_OUT][TILE] */
+    const size_t apart = (size_t)tiles * TILE_OUT * TILE;
+    const struct span span = span_of(s, from, v_pitch, images);
+    for (int i = 0; i < s->in; i++) {
+        const float *row[POINTS];
+        input_rows(row, x, block, images, i, first - s->pad, zeros);
+        transform_input(v + (size_t)i * v_pitch, v_size, v_pitch, row, span, 0, PAIRS);
+    }
+    for (size_t j = from; j < to; j += TILE) {
+        const int vectors = to - j > LANES ? 2 : 1;
+        for (int p = 0; p < POINTS; p++)
+            for (int tile = 0; tile < tiles; tile++) {
+                float *sums = m + (size_t)(p * tiles + tile) * TILE_OUT * TILE;
+                const float *weights = u + (size_t)(p * tiles + tile) * u_size;
+                const float *values = v + (size_t)p * v_size + (j - from);
+                if (vectors == 2)
+                    multiply_tile(sums, weights, values, v_pitch, s->in, s->kernel, images, 2);
+                else
+                    multiply_tile(sums, weights, values, v_pitch, s->in, s->kernel, images, 1);
+            }
+        for (int o = 0; o < s->out; o++)
+            for (int t = 0; t < vectors; t++) {
+                float *row = tensor_row(y, block, images, o, first) + j + (size_t)t * LANES;
+                const float *sums = m + (size_t)(o * TILE + t * LANES);
+                const float b = bias == NULL ? 0 : bias[o];
+                if (s->group == 4) /* the network's; a constant, so that loops are unrolled */
+                    finish_rows(row, y_pitch, sums, apart, b, 4, rows);
+                else
+                    finish_rows(row, y_pitch, sums, apart, b, s->group, rows);
+            }
+    }
+    const size_t length = (size_t)(s->columns * images);
+    for (int o = 0; o < s->out && to == length; o++)
+        for (int r = 0; r < rows; r++)
+            clear_rest(tensor_row(y, block, images, o, first + r), length, y_pitch);
+}
+
+/* y [out][rows][columns] = x convolved with weight, plus bias unless it is NULL. A task is a group
+ * of rows of a block, or a part of its width where there are few. */
+static void convolution(struct host *d, struct tensor *y, const struct tensor *x,
+                        const float *weight, bool turned, const float *bias, const struct window *s,
+                        int n) {
+    const int blocks = block_count(n), units = blocks * s->groups;
+    const size_t longest = (size_t)(s->columns * least(n, BLOCK));
+    const int tiles = (int)((longest + TILE - 1) / TILE);
+    const int wanted = (3 * d->threads + units - 1) / units;
+    const int parts = d->threads == 1 ? 1 : least(wanted, tiles);
+    const size_t u_size = packed_size(s), zero_size = row_pitch(s->w, BLOCK) + BLOCK;
+    const size_t own = POINTS * ((size_t)s->in * value_pitch(s, longest, least(n, BLOCK)) +
+                                 round_up((size_t)s->out, TILE_OUT) * TILE);
+    float *u = host_scratch(d, round_up(u_size, BLOCK) + zero_size + (size_t)d->threads * own);
+    float *zeros = u + round_up(u_size, BLOCK), *scratch = zeros + zero_size;
+    memset(zeros, 0, zero_size * sizeof *zeros);
+    pack_weights(u, weight, s, turned, d->threads);
+#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+    for (int task = 0; task < units * parts; task++) {
+        const int unit = task / parts, part = task % parts, block = unit / s->groups;
+        const int images = block_images(n, block);
+        const size_t length = (size_t)(s->columns * images);
+        const size_t from = (size_t)(tiles * part / parts) * TILE;
+        const size_t end = (size_t)(tiles * (part + 1) / parts) * TILE;
+        if (from < length)
+            convolve(y, x, u, bias, s, block, images, unit % s->groups, from,
+                     end < length ? end : length, scratch + (size_t)omp_get_thread_num() * own,
+                     zeros);
+    }
+}
+
+/* ---- dweight and dbias ---- */
+
+/* The work on a weight gradient: a unit is some groups of rows of a block, as many as their V and D
+ * fit the cache; units are dealt out in at most RANGES ranges, a pair of points at a time. */
+struct gradient {
+    int groups;       /* of a unit */
+    int units;        /* of a block */
+    int ranges, taps; /* taps: in x kernel */
+    size_t v_pitch, d_pitch;
+    size_t own; /* floats that a thread needs */
+};
+
+static struct gradient gradient_of(const struct window *s, int n) {
+    const int images = least(n, BLOCK);
+    const size_t length = (size_t)(s->columns * images);
+    struct gradient g = {.taps = s->in * s->kernel};
+    g.v_pitch = value_pitch(s, length, images);
+    g.d_pitch = round_up(length, BLOCK);
+    const size_t group = 2 * ((size_t)s->in * g.v_pitch + (size_t)s->out * g.d_pitch);
+    g.groups = group > GRADIENT_FLOATS ? 1 : least(s->groups, (int)(GRADIENT_FLOATS / group));
+    g.units = (s->groups + g.groups - 1) / g.groups;
+    g.groups = (s->groups + g.units - 1) / g.units; /* evenly */
+    g.ranges = least(RANGES, g.units * block_count(n));
+    g.own = (size_t)g.groups * group;
+    return g;
+}
+
+/* D [2][groups][pitch] of one channel, for a pair: the values of dy's rows. Returns the sum of dy.
+ */
+static inline double transform_gradient(float *d, size_t apart, size_t pitch,
+                                        const float *row[POINTS], size_t length, int terms,
+                                        int pair) {
+    vector total = {0};
+    for (size_t j = 0; j < length; j += LANES) {
+        vector dy[POINTS] = {{0}}, value[2];
+        for (int r = 0; r < terms; r++) {
+            dy[r] = load(row[r] + j);
+            total += dy[r];
+        }
+        values_at(value, dy, terms, pair);
+        store(d + j, value[0]);
+        store(d + apart + j, value[1]);
+    }
+    (void)pitch;
+    double sum = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        sum += (double)total[lane];
+    return sum;
+}
+
+/* sum [GRADIENT_TAPS][GRADIENT_OUT] += the products of d and v over `groups` rows of `length`. */
+static inline void correlate_tile(vector4 sum[GRADIENT_TAPS], const float *d[GRADIENT_OUT],
+                                  const float *v[GRADIENT_TAPS], size_t d_pitch, size_t v_pitch,
+                                  int groups, size_t length) {
+    vector at[GRADIENT_OUT][GRADIENT_TAPS];
+#pragma GCC unroll 4
+    for (int o = 0; o < GRADIENT_OUT; o++)
+#pragma GCC unroll 4
+        for (int k = 0; k < GRADIENT_TAPS; k++)
+            at[o][k] = (vector){0};
+    for (int g = 0; g < groups; g++)
+        for (size_t j = 0; j < length; j += LANES) {
+            vector x[GRADIENT_TAPS];
+#pragma GCC unroll 4
+            for (int k = 0; k < GRADIENT_TAPS; k++)
+                x[k] = load(v[k] + (size_t)g * v_pitch + j);
+#pragma GCC unroll 4
+            for (int o = 0; o < GRADIENT_OUT; o++) {
+                const vector y = load(d[o] + (size_t)g * d_pitch + j);
+#pragma GCC unroll 4
+                for (int k = 0; k < GRADIENT_TAPS; k++)
+                    at[o][k] += y * x[k];
+            }
+        }
+#pragma GCC unroll 4
+    for (int k = 0; k < GRADIENT_TAPS; k++)
+        sum[k] += sum_lanes(at[0][k], at[1][k], at[2][k], at[3][k]);
+}
+
+/* Adds one unit to du [2][out][taps] of a pair and, with the first pair, to dbias [out]. */
+static void correlate(float *du, double *dbias, const struct tensor *dy, const struct tensor *x,
+                      const struct window *s, const struct gradient *g, int block, int images,
+                      int unit, int pair, float *scratch, const float *zeros) {
+    const size_t length = (size_t)(s->columns * images);
+    const size_t v_pitch = value_pitch(s, length, images), d_pitch = round_up(length, BLOCK);
+    const int first = unit * g->groups, groups = least(g->groups, s->groups - first);
+    const size_t v_channel = (size_t)groups * v_pitch, d_channel = (size_t)groups * d_pitch;
+    const size_t v_apart = (size_t)s->in * v_channel, d_apart = (size_t)s->out * d_channel;
+    float *v = scratch, *d = v + 2 * v_apart;
+    const struct span span = span_of(s, 0, v_pitch, images);
+    const float *row[POINTS];
+    for (int i = 0; i < s->in; i++)
+        for (int k = 0; k < groups; k++) {
+            input_rows(row, x, block, images, i, (first + k) * s->group - s->pad, zeros);
+            transform_input(v + (size_t)i * v_channel + (size_t)k * v_pitch, v_apart, v_pitch, row,
+                            span, pair, 1);
+        }
+    for (int o = 0; o < s->out; o++)
+        for (int k = 0; k < groups; k++) {
+            input_rows(row, dy, block, images, o, (first + k) * s->group, zeros);
+            float *to = d + (size_t)o * d_channel + (size_t)k * d_pitch;
+            const double sum =
+                s->group == 4 /* the network's */
+                    ? transform_gradient(to, d_apart, d_pitch, row, length, 4, pair)
+                    : transform_gradient(to, d_apart, d_pitch, row, length, s->group, pair);
+            if (pair == 0)
+                dbias[o] += sum;
+        }
+    for (int p = 0; p < 2; p++, du += s->out * g->taps, v += v_apart, d += d_apart)
+        for (int o = 0; o < s->out; o += GRADIENT_OUT)
+            for (int tap = 0; tap < g->taps; tap += GRADIENT_TAPS) {
+                /* where a tile reaches beyond the last channel or tap it repeats it */
+                const float *at_d[GRADIENT_OUT], *at_v[GRADIENT_TAPS];
+                vector4 sum[GRADIENT_TAPS] = {{0}};
+                for (int i = 0; i < GRADIENT_OUT; i++)
+                    at_d[i] = d + (size_t)least(o + i, s->out - 1) * d_channel;
+                for (int i = 0; i < GRADIENT_TAPS; i++) {
+                    const int k = least(tap + i, g->taps - 1);
+                    at_v[i] = v + (size_t)(k / s->kernel) * v_channel + k % s->kernel * images;
+                }
+                correlate_tile(sum, at_d, at_v, d_pitch, v_pitch, groups, length);
+                for (int i = 0; i < least(GRADIENT_OUT, s->out - o); i++)
+                    for (int k = 0; k < least(GRADIENT_TAPS, g->taps - tap); k++)
+                        du[(o + i) * g->taps + tap + k] += sum[k][i];
+            }
+}
+
+/* dweight [out][in][kernel][kernel] of the sums du [ranges][POINTS][out][taps]; one channel. */
+static void finish_gradient(float *dweight, const float *du, const struct window *s,
+                            const struct gradient *g, int o) {
+    const size_t range = (size_t)(POINTS * s->out * g->taps);
+    const int k = s->kernel;
+    for (int tap = 0; tap < g->taps; tap += LANES) {
+        const size_t lanes = (size_t)least(LANES, g->taps - tap);
+        vector value[POINTS], sum[POINTS] = {{0}};
+        for (int p = 0; p < POINTS; p++) {
+            const float *from = du + (size_t)((p * s->out + o) * g->taps + tap);
+            value[p] = (vector){0};
+            for (int r = 0; r < g->ranges; r++, from += range) {
+                vector part = {0};
+                memcpy(&part, from, lanes * sizeof *from);
+                value[p] += part;
+            }
+            value[p] *= FACTOR[p / 2];
+        }
+        sums_of_powers(sum, value, k);
+        for (size_t lane = 0; lane < lanes; lane++) {
+            const int i = (tap + (int)lane) / k, column = (tap + (int)lane) % k;
+            for (int row = 0; row < k; row++)
+                dweight[((o * s->in + i) * k + row) * k + column] = sum[row][lane];
+        }
+    }
+}
+
+static void weight_gradient(struct host *d, float *dweight, float *dbias, const struct tensor *dy,
+                            const struct tensor *x, const struct window *s, int n) {
+    const struct gradient g = gradient_of(s, n);
+    const int blocks = block_count(n), units = blocks * g.units;
+    const size_t pair_size = (size_t)(2 * s->out * g.taps), range_size = PAIRS * pair_size;
+    const size_t du_size = round_up((size_t)g.ranges * range_size, BLOCK);
+    const size_t bias_size = round_up(2 * (size_t)(g.ranges * s->out), BLOCK); /* doubles */
+    const int widest = s->w > s->columns ? s->w : s->columns;
+    const size_t zero_size = row_pitch(widest, BLOCK) + BLOCK;
+    float *du = host_scratch(d, du_size + bias_size + zero_size + (size_t)d->threads * g.own);
+    double *bias_sums = (double *)(void *)(du + du_size); /* [ranges][out] */
+    float *zeros = du + du_size + bias_size, *scratch = zeros + zero_size;
+    memset(du, 0, (du_size + bias_size + zero_size) * sizeof *du);
+#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+    for (int task = 0; task < g.ranges * PAIRS; task++) {
+        const int range = task / PAIRS, pair = task % PAIRS;
+        const int end = (int)((int64_t)units * (range + 1) / g.ranges);
+        for (int unit = (int)((int64_t)units * range / g.ranges); unit < end; unit++) {
+            const int block = unit / g.units;
+            correlate(du + (size_t)range * range_size + (size_t)pair * pair_size,
+                      bias_sums + range * s->out, dy, x, s, &g, block, block_images(n, block),
+                      unit % g.units, pair, scratch + (size_t)omp_get_thread_num() * g.own, zeros);
+        }
+    }
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int o = 0; o < s->out; o++) {
+        double sum = 0;
+        finish_gradient(dweight, du, s, &g, o);
+        for (int r = 0; r < g.ranges; r++)
+            sum += bias_sums[r * s->out + o];
+        dbias[o] = (float)sum;
+    }
+}
+
+/* ---- the ops ---- */
+
+void CPU_SET(cpu_conv2d_forward)(struct device *device, struct tensor *y, const struct tensor *x,
+                                 const struct conv2d *conv, int n) {
+    const struct window s =
+        window_of(conv->in, conv->out, conv->kernel, conv->pad, conv->h, conv->w);
+    tensor_read(x, n);
+    tensor_write(y, n);
+    convolution(host_of(device), y, x, slice_data(conv->weight), false, slice_data(conv->bias), &s,
+                n);
+}
+
+void CPU_SET(cpu_conv2d_backward)(struct device *device, struct tensor *dx, const struct tensor *dy,
+                                  const struct tensor *x, const struct conv2d *conv, int n) {
+    const struct window s =
+        window_of(conv->in, conv->out, conv->kernel, conv->pad, conv->h, conv->w);
+    tensor_read(dy, n);
+    tensor_read(x, n);
+    weight_gradient(host_of(device), slice_data(conv->dweight), slice_data(conv->dbias), dy, x, &s,
+                    n);
+    if (dx == NULL)
+        return;
+    tensor_write(dx, n);
+    const struct window back = window_of(conv->out, conv->in, conv->kernel,
+                                         conv->kernel - 1 - conv->pad, s.rows, s.columns);
+    convolution(host_of(device), dx, dy, slice_data(conv->weight), true, NULL, &back, n);
+}

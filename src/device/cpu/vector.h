@@ -1,0 +1,48 @@
+/* Vectors of floats, as wide as the instruction set that this file is compiled for. They are GCC's
+ * and Clang's vector types: + - * work lane by lane, and a float is spread over the lanes. */
+#pragma once
+
+#include <string.h>
+
+#if defined __AVX512F__
+#    define LANES 16
+#elif defined __AVX2__
+#    define LANES 8
+#else
+#    define LANES 4
+#endif
+
+typedef float vector __attribute__((vector_size(4 * LANES)));
+typedef float vector4 __attribute__((vector_size(16)));
+
+/* At any address. */
+static inline vector load(const float *from) {
+    vector v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+static inline void store(float *to, vector v) {
+    memcpy(to, &v, sizeof v);
+}
+
+static inline vector spread(float x) {
+    return x - (vector){0};
+}
+
+/* The sums over the lanes of four vectors, each first halved until it has four lanes. */
+static inline vector4 fold(vector v) {
+    vector4 part[LANES / 4], sum;
+    memcpy(part, &v, sizeof v);
+    sum = part[0];
+    for (int i = 1; i < LANES / 4; i++)
+        sum += part[i];
+    return sum;
+}
+
+static inline vector4 sum_lanes(vector a, vector b, vector c, vector d) {
+    const vector4 p = fold(a), q = fold(b), r = fold(c), s = fold(d);
+    const vector4 pq = {p[0] + p[1], q[0] + q[1], p[2] + p[3], q[2] + q[3]};
+    const vector4 rs = {r[0] + r[1], s[0] + s[1], r[2] + r[3], s[2] + s[3]};
+    return (vector4){pq[0], pq[1], rs[0], rs[1]} + (vector4){pq[2], pq[3], rs[2], rs[3]};
+}
