@@ -3,11 +3,14 @@
  * threads share out, and each sum has one order.
  *
  * The formulas are PyTorch's (batch_norm_cpu). Sums are made in float along a row, where there are
- * few hundred numbers on many lanes, and in double over the rows. With z the normalised, scaled and
- * shifted x, y = maxpool(relu(z)); z is made again where it is needed, which costs less than
- * keeping it. Loops over 16 floats are as long as a block is wide: what they write beyond a pixel
- * of a smaller block, the next pixel or clear_rest() overwrites. */
+ * few numbers on many lanes, and in double over the rows. With z the normalised, scaled and shifted
+ * x, y = maxpool(relu(z)); z is made again where it is needed, which costs less than keeping it.
+ *
+ * Loops run over whole vectors. Behind the end of a row they find zeros and may write what they
+ * like, which clear_rest() takes away; a pixel of a block of less than 16 images is written as if
+ * it had 16, and the next one overwrites the rest. */
 #include "cpu.h"
+#include "vector.h"
 
 #include <math.h>
 
@@ -15,77 +18,85 @@ struct channel {
     float mean, scale, bias; /* of normalised() */
 };
 
-static inline float normalised(float x, struct channel s) {
+static inline vector normalised(vector x, struct channel s) {
     return (x - s.mean) * s.scale + s.bias;
 }
 
-/* ReLU that lets NaN through, as PyTorch's does. */
-static inline float relu(float z) {
-    return z <= 0 ? 0 : z;
+/* Where ReLU is flat. NaN goes through, as in PyTorch. */
+static inline mask is_flat(vector z) {
+    return z <= 0;
 }
 
-static inline bool is_nan(float z) {
-    return z != z;
+static inline vector zero_where(mask m, vector v) {
+    return (vector)(~m & (mask)v);
 }
 
-/* best [16] = the largest z of a window, which NaN is when it is there, and at [16] its place in
- * row order, the first of equals. x is the window's first pixel. */
-static inline void maximum(float best[BLOCK], int at[BLOCK], const float *x, size_t pitch,
-                           int images, int pool, struct channel s) {
-    for (int k = 0; k < pool * pool; k++) {
-        const float *from = x + (size_t)(k / pool) * pitch + k % pool * images;
-        for (int i = 0; i < BLOCK; i++) {
-            const float z = normalised(from[i], s);
-            const bool larger = k == 0 || z > best[i] || is_nan(z);
-            best[i] = larger ? z : best[i];
-            at[i] = larger ? k : at[i];
-        }
+/* The largest z of a window, which NaN is when it is there, and its place in row order, the first
+ * of equals. x is the window's first pixel. */
+struct maximum {
+    vector z;
+    mask at;
+};
+
+static inline struct maximum maximum(const float *x, size_t pitch, int images, int pool,
+                                     struct channel s) {
+    struct maximum best = {normalised(load(x), s), {0}};
+    for (int k = 1; k < pool * pool; k++) {
+        const vector z = normalised(load(x + (size_t)(k / pool) * pitch + k % pool * images), s);
+        const mask larger = (z > best.z) | (z != z);
+        best.z = choose(larger, z, best.z);
+        best.at = (larger & k) | (~larger & best.at);
     }
+    return best;
 }
 
-/* Row r of y. */
-static inline void forward_row(float *y, const float *x, size_t pitch, int images, int columns,
+/* A row of y; `length` floats. */
+static inline void forward_row(float *y, const float *x, size_t length, size_t pitch, int images,
                                int pool, struct channel s) {
     if (pool == 1) {
-        for (int j = 0; j < columns * images; j++)
-            y[j] = relu(normalised(x[j], s));
+        for (size_t j = 0; j < length; j += LANES) {
+            const vector z = normalised(load(x + j), s);
+            store(y + j, zero_where(is_flat(z), z));
+        }
         return;
     }
-    for (int column = 0; column < columns; column++) {
-        float best[BLOCK];
-        int at[BLOCK];
-        maximum(best, at, x + column * pool * images, pitch, images, pool, s);
-        for (int i = 0; i < BLOCK; i++)
-            y[column * images + i] = relu(best[i]);
-    }
+    for (size_t j = 0; j < length; j += (size_t)images)
+        for (size_t i = 0; i < (size_t)images; i += LANES) {
+            const struct maximum best = maximum(x + j * (size_t)pool + i, pitch, images, pool, s);
+            store(y + j + i, zero_where(is_flat(best.z), best.z));
+        }
 }
 
 /* mean = sum of x / m and variance = sum of (x - mean)^2 / m, over the m floats of a channel. */
 static void moments(const struct tensor *x, int n, int c, double *mean, double *variance) {
     const double m = (double)n * x->h * x->w;
     double sum = 0, squares = 0;
-    for (int block = 0; block < block_count(n); block++)
+    for (int block = 0; block < block_count(n); block++) {
+        const int b = block_images(n, block);
+        const size_t length = (size_t)(x->w * b);
         for (int r = 0; r < x->h; r++) {
-            const int b = block_images(n, block), length = x->w * b;
             const float *row = tensor_row(x, block, b, c, r);
-            float part = 0;
-#pragma omp simd reduction(+ : part)
-            for (int j = 0; j < length; j++)
-                part += row[j];
-            sum += (double)part;
+            vector part = {0};
+            for (size_t j = 0; j < length; j += LANES)
+                part += load(row + j);
+            sum += sum_of_lanes(part);
         }
+    }
     *mean = sum / m;
     const float centre = (float)*mean;
-    for (int block = 0; block < block_count(n); block++)
+    for (int block = 0; block < block_count(n); block++) {
+        const int b = block_images(n, block);
+        const size_t length = (size_t)(x->w * b), whole = length / LANES * LANES;
         for (int r = 0; r < x->h; r++) {
-            const int b = block_images(n, block), length = x->w * b;
             const float *row = tensor_row(x, block, b, c, r);
-            float part = 0;
-#pragma omp simd reduction(+ : part)
-            for (int j = 0; j < length; j++)
-                part += (row[j] - centre) * (row[j] - centre);
-            squares += (double)part;
+            vector part = {0}, rest = spread(centre);
+            for (size_t j = 0; j < whole; j += LANES)
+                part += (load(row + j) - centre) * (load(row + j) - centre);
+            for (size_t j = whole; j < length; j++)
+                rest[j - whole] = row[j];
+            squares += sum_of_lanes(part + (rest - centre) * (rest - centre));
         }
+    }
     *variance = squares / m;
 }
 
@@ -114,64 +125,64 @@ void CPU_SET(cpu_batchnorm_forward)(struct device *device, struct tensor *y, con
                                   slice_data(norm->bias)[c]};
         for (int block = 0; block < block_count(n); block++) {
             const int b = block_images(n, block);
-            const size_t pitch = row_pitch(x->w, b), y_pitch = row_pitch(y->w, b);
+            const size_t pitch = row_pitch(x->w, b), length = (size_t)(y->w * b);
             for (int r = 0; r < y->h; r++) {
                 float *to = tensor_row(y, block, b, c, r);
                 const float *from = tensor_row(x, block, b, c, r * pool);
                 if (pool == 1) /* constants, so that loops are unrolled */
-                    forward_row(to, from, pitch, b, y->w, 1, s);
+                    forward_row(to, from, length, pitch, b, 1, s);
                 else if (pool == 2)
-                    forward_row(to, from, pitch, b, y->w, 2, s);
+                    forward_row(to, from, length, pitch, b, 2, s);
                 else
-                    forward_row(to, from, pitch, b, y->w, pool, s);
-                clear_rest(to, (size_t)(y->w * b), y_pitch);
+                    forward_row(to, from, length, pitch, b, pool, s);
+                clear_rest(to, length, row_pitch(y->w, b));
             }
         }
     }
 }
 
-/* dz = the gradient at z, from dy: the `pool` rows of one row of dy. */
-static inline void backward_rows(float *dz, const float *dy, const float *x, size_t pitch,
-                                 int images, int columns, int pool, struct channel s) {
-    if (pool == 1) {
-        for (int j = 0; j < columns * images; j++)
-            dz[j] = normalised(x[j], s) <= 0 ? 0 : dy[j];
-        return;
-    }
-    for (int column = 0; column < columns; column++) {
-        float best[BLOCK], gradient[BLOCK];
-        int at[BLOCK];
-        const int first = column * pool * images;
-        maximum(best, at, x + first, pitch, images, pool, s);
-        for (int i = 0; i < BLOCK; i++)
-            gradient[i] = best[i] <= 0 ? 0 : dy[column * images + i];
-        for (int k = 0; k < pool * pool; k++) {
-            float *to = dz + (size_t)(k / pool) * pitch + first + k % pool * images;
-            for (int i = 0; i < BLOCK; i++)
-                to[i] = at[i] == k ? gradient[i] : 0;
+/* dz = the gradient at z, from a row of dy: the `pool` rows of its windows. */
+static inline void unpool_row(float *dz, const float *dy, const float *x, size_t length,
+                              size_t pitch, int images, int pool, struct channel s) {
+    for (size_t j = 0; j < length; j += (size_t)images) {
+        const size_t first = j * (size_t)pool;
+        vector gradient[BLOCK / LANES] = {{0}};
+        mask at[BLOCK / LANES] = {{0}};
+        for (int i = 0; i < BLOCK / LANES; i++) {
+            const struct maximum best = maximum(x + first + i * LANES, pitch, images, pool, s);
+            gradient[i] = zero_where(is_flat(best.z), load(dy + j + i * LANES));
+            at[i] = best.at;
+        }
+        for (int k = 0; k < pool * pool; k++) { /* a pixel is whole before the next one is begun */
+            float *to = dz + first + (size_t)(k / pool) * pitch + (size_t)(k % pool * images);
+            for (int i = 0; i < BLOCK / LANES; i++)
+                store(to + i * LANES, zero_where(at[i] != k, gradient[i]));
         }
     }
 }
 
 /* dz of channel c of a block; pixels that no window covers have none. */
-static void backward_block(struct tensor *dx, const struct tensor *dy, const struct tensor *x,
-                           int block, int b, int c, int pool, struct channel s) {
-    const size_t pitch = row_pitch(x->w, b);
+static void unpool(struct tensor *dz, const struct tensor *dy, const struct tensor *x, int block,
+                   int b, int c, int pool, struct channel s) {
+    const size_t pitch = row_pitch(x->w, b), length = (size_t)(dy->w * b);
     for (int r = 0; r < dy->h; r++) {
-        float *to = tensor_row(dx, block, b, c, r * pool);
+        float *to = tensor_row(dz, block, b, c, r * pool);
         const float *from = tensor_row(x, block, b, c, r * pool);
         const float *gradient = tensor_row(dy, block, b, c, r);
-        if (pool == 1) /* constants, so that loops are unrolled */
-            backward_rows(to, gradient, from, pitch, b, dy->w, 1, s);
-        else if (pool == 2)
-            backward_rows(to, gradient, from, pitch, b, dy->w, 2, s);
+        if (pool == 2) /* a constant, so that loops are unrolled */
+            unpool_row(to, gradient, from, length, pitch, b, 2, s);
         else
-            backward_rows(to, gradient, from, pitch, b, dy->w, pool, s);
+            unpool_row(to, gradient, from, length, pitch, b, pool, s);
         for (int k = 0; k < pool; k++)
-            clear_rest(to + (size_t)k * pitch, (size_t)(dy->w * pool * b), pitch);
+            clear_rest(to + (size_t)k * pitch, length * (size_t)pool, pitch);
     }
     for (int r = dy->h * pool; r < x->h; r++)
-        clear_rest(tensor_row(dx, block, b, c, r), 0, pitch);
+        clear_rest(tensor_row(dz, block, b, c, r), 0, pitch);
+}
+
+/* A vector of dz: of the windows' gradients, or without a pool of dy where ReLU is not flat. */
+static inline vector gradient_at_z(const float *d, const float *x, bool pooled, struct channel s) {
+    return pooled ? load(d) : zero_where(is_flat(normalised(load(x), s)), load(d));
 }
 
 void CPU_SET(cpu_batchnorm_backward)(struct device *device, struct tensor *dx,
@@ -181,28 +192,32 @@ void CPU_SET(cpu_batchnorm_backward)(struct device *device, struct tensor *dx,
     const float *weight = slice_data(norm->weight), *bias = slice_data(norm->bias);
     float *dweight = slice_data(norm->dweight), *dbias = slice_data(norm->dbias);
     const double m = (double)n * norm->h * norm->w;
+    const bool pooled = norm->pool > 1;
     tensor_read(dy, n);
     tensor_read(x, n);
     tensor_write(dx, n);
+    const struct tensor *d = pooled ? dx : dy; /* dx keeps dz meanwhile if there are windows */
 #pragma omp parallel for num_threads(host_of(device)->threads) schedule(dynamic)
     for (int c = 0; c < norm->c; c++) {
         const float mean = saved[c], invstd = saved[norm->c + c];
         const struct channel s = {mean, invstd * weight[c], bias[c]};
         double sum = 0, dot = 0; /* of dz, and of dz * (x - mean) */
         for (int block = 0; block < block_count(n); block++) {
-            const int b = block_images(n, block), length = x->w * b;
-            backward_block(dx, dy, x, block, b, c, norm->pool, s);
+            const int b = block_images(n, block);
+            const size_t length = (size_t)(x->w * b);
+            if (pooled)
+                unpool(dx, dy, x, block, b, c, norm->pool, s);
             for (int r = 0; r < x->h; r++) {
                 const float *from = tensor_row(x, block, b, c, r);
-                const float *dz = tensor_row(dx, block, b, c, r);
-                float row_sum = 0, row_dot = 0;
-#pragma omp simd reduction(+ : row_sum, row_dot)
-                for (int j = 0; j < length; j++) {
-                    row_sum += dz[j];
-                    row_dot += dz[j] * (from[j] - mean);
+                const float *gradient = tensor_row(d, block, b, c, r);
+                vector row_sum = {0}, row_dot = {0};
+                for (size_t j = 0; j < length; j += LANES) {
+                    const vector dz = gradient_at_z(gradient + j, from + j, pooled, s);
+                    row_sum += dz;
+                    row_dot += dz * (load(from + j) - mean);
                 }
-                sum += (double)row_sum;
-                dot += (double)row_dot;
+                sum += sum_of_lanes(row_sum);
+                dot += sum_of_lanes(row_dot);
             }
         }
         dbias[c] = (float)sum;
@@ -213,12 +228,17 @@ void CPU_SET(cpu_batchnorm_backward)(struct device *device, struct tensor *dx,
         const float slope = (float)(dot / m * (double)invstd * (double)invstd);
         const float gain = invstd * weight[c];
         for (int block = 0; block < block_count(n); block++) {
-            const int b = block_images(n, block), length = x->w * b;
+            const int b = block_images(n, block);
+            const size_t length = (size_t)(x->w * b);
             for (int r = 0; r < x->h; r++) {
                 const float *from = tensor_row(x, block, b, c, r);
+                const float *gradient = tensor_row(d, block, b, c, r);
                 float *to = tensor_row(dx, block, b, c, r);
-                for (int j = 0; j < length; j++)
-                    to[j] = (to[j] - mean_dz - (from[j] - mean) * slope) * gain;
+                for (size_t j = 0; j < length; j += LANES) {
+                    const vector dz = gradient_at_z(gradient + j, from + j, pooled, s);
+                    store(to + j, (dz - mean_dz - (load(from + j) - mean) * slope) * gain);
+                }
+                clear_rest(to, length, row_pitch(x->w, b));
             }
         }
     }

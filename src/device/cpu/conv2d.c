@@ -397,10 +397,7 @@ static inline double transform_gradient(float *d, size_t apart, size_t pitch,
         store(d + apart + j, value[1]);
     }
     (void)pitch;
-    double sum = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        sum += (double)total[lane];
-    return sum;
+    return sum_of_lanes(total);
 }
 
 /* sum [GRADIENT_TAPS][GRADIENT_OUT] += the products of d and v over `groups` rows of `length`. */

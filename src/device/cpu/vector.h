@@ -13,6 +13,7 @@
 #endif
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
+typedef int mask __attribute__((vector_size(4 * LANES))); /* -1 where a comparison holds, else 0 */
 typedef float vector4 __attribute__((vector_size(16)));
 
 /* At any address. */
@@ -28,6 +29,18 @@ static inline void store(float *to, vector v) {
 
 static inline vector spread(float x) {
     return x - (vector){0};
+}
+
+/* a where the mask is set, b elsewhere. */
+static inline vector choose(mask m, vector a, vector b) {
+    return (vector)((m & (mask)a) | (~m & (mask)b));
+}
+
+static inline double sum_of_lanes(vector v) {
+    double sum = 0;
+    for (int i = 0; i < LANES; i++)
+        sum += (double)v[i];
+    return sum;
 }
 
 /* The sums over the lanes of four vectors, each first halved until it has four lanes. */
