@@ -18,6 +18,7 @@ for command in train test classes synth; do
     "cifar-$command" --version >version
     check "version of $command" has version '^cifar [0-9]+\.[0-9]+\.[0-9]+$'
     check "version of $command names OpenBLAS and its core" has version '^device openblas: OpenBLAS [0-9.]+, kernels for \w+'
+    check "version of $command names the instruction set" has version '^device cpu: kernels for (AVX|any processor)'
     check "version of $command names the devices" has version '^device cuda: not built in'
     check "version of $command names the libraries" has version '^libpng [0-9.]+, jansson [0-9.]+$'
     check "-h of $command" test "$("cifar-$command" -h)" = "$(cat by_name)"
@@ -54,7 +55,7 @@ check 'synth says the seed' has out 'with seed 3, not CIFAR-10$'
 # --- Training.
 
 cifar-train --epochs 2 --log-every 50 --log run.jsonl >out # the data is in ./data, the default
-check 'settings: device' has out 'device +openblas: OpenBLAS .*threads?$'
+check 'settings: device' has out 'device +cpu: kernels for .*threads?$'
 check 'settings: data, and that it is synthetic' has out 'data +data: 1000 training and 200 test images \(synthetic.*not CIFAR-10\)'
 check 'settings: network' has out '14 layers, 50326 parameters'
 check 'settings: training' has out 'epochs 2, steps in each 100, batch 10, Adam lr 0.001, weight decay 0.0001, seed 0'
@@ -70,7 +71,7 @@ check 'log' json run.jsonl "$py r = jl()
 assert [x['event'] for x in r] == ['start', 'step', 'step', 'epoch', 'step', 'step', 'epoch', 'end'], r
 s = r[0]
 assert (s['epochs'], s['batch'], s['lr'], s['weight_decay'], s['seed'], s['log_every']) == (2, 10, 0.001, 0.0001, 0, 50)
-assert s['limit'] is None and s['synthetic'] and s['train_images'] == 1000 and s['threads'] >= 1 and s['device'] == 'openblas'
+assert s['limit'] is None and s['synthetic'] and s['train_images'] == 1000 and s['threads'] >= 1 and s['device'] == 'cpu'
 assert (r[2]['epoch'], r[2]['step']) == (1, 100)
 e = r[3]
 assert set(e) == {'event', 'epoch', 'train_loss', 'test_loss', 'test_accuracy', 'train_seconds', 'images_per_second', 'best'}
@@ -95,7 +96,7 @@ m = json.loads(b[8:8 + struct.unpack('<Q', b[:8])[0]])['__metadata__']
 $2" "$1"
 }
 check 'what a checkpoint says of itself' about best.ckpt "
-assert (m['format'], m['format_version'], m['device'], m['seed']) == ('pt', '1', 'openblas', '0'), m
+assert (m['format'], m['format_version'], m['device'], m['seed']) == ('pt', '1', 'cpu', '0'), m
 assert m['program'] == '$(head -n 1 version)' and m['data'].startswith('synthetic images'), m"
 
 # With one test image and the weights as they were drawn, not every epoch can be the best.
@@ -244,7 +245,7 @@ cifar-test --data official --grid '' >out
 check 'without names the data is CIFAR-10; a test needs no training images' has out 'data +official: 200 test images \(CIFAR-10\)$'
 check 'the official names' has out '^Real labels:( +(airplane|automobile|bird|cat|deer|dog|frog|horse|ship|truck)){10}$'
 cifar-test --data official --grid '' --json >out
-check 'CIFAR-10 in JSON' json out "$py t = j(); assert t['synthetic'] is False and t['data'] == 'official' and t['device'] == 'openblas'"
+check 'CIFAR-10 in JSON' json out "$py t = j(); assert t['synthetic'] is False and t['data'] == 'official' and t['device'] == 'cpu'"
 python3 - <<'END'
 import json, struct
 b = open('best.ckpt', 'rb').read(); n = struct.unpack('<Q', b[:8])[0]

@@ -28,7 +28,7 @@ unusable() {
     runs "auto goes on without it" env "$@" "${train[@]}" --limit 10 --model auto.ckpt
     check "auto says why" has shown "^  GPU       not used: $pattern"
     check "auto says it once" test "$(grep -c 'not used' shown)" = 1
-    check "auto computes on the CPU" has shown '^  device    openblas: '
+    check "auto computes on the CPU" has shown '^  device    cpu: '
     runs "version tells the reason" env "$@" cifar --version
     check "version tells the reason" has shown \
         "^device cudnn: built with CUDA [0-9.]+ and cuDNN 9[0-9.]+; cannot be used here: $pattern"
