@@ -8,6 +8,7 @@
 
 enum {
     TOGETHER = 5, /* outputs whose sums are in registers together */
+    PIXELS = 4,   /* likewise, for dweight */
 };
 
 /* sum [TOGETHER][16] += what the pixels of one channel add to the outputs from o on. Outputs beyond
@@ -85,22 +86,31 @@ static void input_gradient(struct tensor *dx, const struct tensor *dy, const str
 }
 
 /* dweight of one channel, 16 outputs from o on: turned [n][16] is dy with the outputs side by side.
- */
+ * The sums of some pixels are in registers together; pixels beyond the last one repeat it. */
 static void weight_gradient(float *dweight, const struct tensor *x, const float *turned,
                             const struct linear *linear, int c, int o, int n) {
     const int plane = x->h * x->w;
-    for (int at = 0; at < plane; at++) {
-        float sum[BLOCK] = {0};
+    for (int first = 0; first < plane; first += PIXELS) {
+        float sum[PIXELS][BLOCK] = {{0}};
         const float *d = turned;
         for (int block = 0; block < block_count(n); block++) {
             const int images = block_images(n, block);
-            const float *from = tensor_row(x, block, images, c, at / x->w) + at % x->w * images;
+            const float *from[PIXELS];
+            for (int p = 0; p < PIXELS; p++) {
+                const int at = least(first + p, plane - 1);
+                from[p] = tensor_row(x, block, images, c, at / x->w) + at % x->w * images;
+            }
             for (int i = 0; i < images; i++, d += BLOCK)
-                for (int t = 0; t < BLOCK; t++)
-                    sum[t] += from[i] * d[t];
+                for (int p = 0; p < PIXELS; p++) {
+                    const float pixel = from[p][i];
+                    for (int t = 0; t < BLOCK; t++)
+                        sum[p][t] += pixel * d[t];
+                }
         }
         for (int t = 0; t < least(BLOCK, linear->out - o); t++)
-            dweight[(size_t)(o + t) * (size_t)linear->in + (size_t)(c * plane + at)] = sum[t];
+            for (int p = 0; p < least(PIXELS, plane - first); p++)
+                dweight[(size_t)(o + t) * (size_t)linear->in + (size_t)(c * plane + first + p)] =
+                    sum[p][t];
     }
 }
 
