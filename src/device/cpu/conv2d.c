@@ -51,6 +51,8 @@ enum {
 #endif
     TILE_VECTORS = 2,
     TILE = TILE_VECTORS * LANES,
+    CHUNK =
+        4 * TILE, /* floats of a row whose sums for all points are kept until y is made of them */
     GRADIENT_OUT = 4, /* the tile of the weight gradient: 12 sums */
     GRADIENT_TAPS = 3,
     GRADIENT_FLOATS = 1 << 16, /* of V and D together, which should fit in a second-level cache */
@@ -233,8 +235,8 @@ static void pack_weights(float *u, const float *weight, const struct window *s, 
         }
 }
 
-/* m [TILE_OUT][TILE] = the sum over input channels and kernel columns of u times v; `vectors` is a
- * constant where this is called. */
+/* m [TILE_OUT] rows of a chunk = the sum over input channels and kernel columns of u times v;
+ * `vectors` is a constant where this is called. */
 static inline void multiply_tile(float *m, const float *u, const float *v, size_t pitch, int in,
                                  int kernel, int images, int vectors) {
     vector sum[TILE_OUT][TILE_VECTORS];
@@ -261,7 +263,7 @@ static inline void multiply_tile(float *m, const float *u, const float *v, size_
     for (int o = 0; o < TILE_OUT; o++)
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++)
-            store(m + o * TILE + t * LANES, sum[o][t]);
+            store(m + o * CHUNK + t * LANES, sum[o][t]);
 }
 
 /* `rows` rows of one vector of y[.], each a row of its plane further. */
@@ -285,30 +287,33 @@ static void convolve(struct tensor *y, const struct tensor *x, const float *u, c
     const int tiles = (s->out + TILE_OUT - 1) / TILE_OUT;
     const size_t u_size = (size_t)(s->in * s->kernel) * TILE_OUT;
     const int first = group * s->group, rows = least(s->group, s->rows - first);
-    float *v = scratch, *m = v + POINTS * v_size; /* m [POINTS][tiles][TILE_OUT][TILE] */
-    const size_t apart = (size_t)tiles * TILE_OUT * TILE;
+    float *v = scratch, *m = v + POINTS * v_size; /* m [POINTS][tiles][TILE_OUT][CHUNK] */
+    const size_t apart = (size_t)tiles * TILE_OUT * CHUNK;
     const struct span span = span_of(s, from, v_pitch, images);
     for (int i = 0; i < s->in; i++) {
         const float *row[POINTS];
         input_rows(row, x, block, images, i, first - s->pad, zeros);
         transform_input(v + (size_t)i * v_pitch, v_size, v_pitch, row, span, 0, PAIRS);
     }
-    for (size_t j = from; j < to; j += TILE) {
-        const int vectors = to - j > LANES ? 2 : 1;
+    for (size_t chunk = from; chunk < to; chunk += CHUNK) {
+        const size_t end = to - chunk < CHUNK ? to : chunk + CHUNK;
         for (int p = 0; p < POINTS; p++)
             for (int tile = 0; tile < tiles; tile++) {
-                float *sums = m + (size_t)(p * tiles + tile) * TILE_OUT * TILE;
+                float *sums = m + (size_t)(p * tiles + tile) * TILE_OUT * CHUNK;
                 const float *weights = u + (size_t)(p * tiles + tile) * u_size;
-                const float *values = v + (size_t)p * v_size + (j - from);
-                if (vectors == 2)
-                    multiply_tile(sums, weights, values, v_pitch, s->in, s->kernel, images, 2);
-                else
-                    multiply_tile(sums, weights, values, v_pitch, s->in, s->kernel, images, 1);
+                const float *values = v + (size_t)p * v_size + (chunk - from);
+                size_t j = 0;
+                for (; j + LANES < end - chunk; j += TILE)
+                    multiply_tile(sums + j, weights, values + j, v_pitch, s->in, s->kernel, images,
+                                  2);
+                if (j < end - chunk)
+                    multiply_tile(sums + j, weights, values + j, v_pitch, s->in, s->kernel, images,
+                                  1);
             }
         for (int o = 0; o < s->out; o++)
-            for (int t = 0; t < vectors; t++) {
-                float *row = tensor_row(y, block, images, o, first) + j + (size_t)t * LANES;
-                const float *sums = m + (size_t)(o * TILE + t * LANES);
+            for (size_t j = chunk; j < end; j += LANES) {
+                float *row = tensor_row(y, block, images, o, first) + j;
+                const float *sums = m + (size_t)o * CHUNK + (j - chunk);
                 const float b = bias == NULL ? 0 : bias[o];
                 if (s->group == 4) /* the network's; a constant, so that loops are unrolled */
                     finish_rows(row, y_pitch, sums, apart, b, 4, rows);
@@ -334,7 +339,7 @@ static void convolution(struct host *d, struct tensor *y, const struct tensor *x
     const int parts = d->threads == 1 ? 1 : least(wanted, tiles);
     const size_t u_size = packed_size(s), zero_size = row_pitch(s->w, BLOCK) + BLOCK;
     const size_t own = POINTS * ((size_t)s->in * value_pitch(s, longest, least(n, BLOCK)) +
-                                 round_up((size_t)s->out, TILE_OUT) * TILE);
+                                 round_up((size_t)s->out, TILE_OUT) * CHUNK);
     float *u = host_scratch(d, round_up(u_size, BLOCK) + zero_size + (size_t)d->threads * own);
     float *zeros = u + round_up(u_size, BLOCK), *scratch = zeros + zero_size;
     memset(zeros, 0, zero_size * sizeof *zeros);
@@ -388,9 +393,13 @@ static inline double transform_gradient(float *d, size_t apart, size_t pitch,
     vector total = {0};
     for (size_t j = 0; j < length; j += LANES) {
         vector dy[POINTS] = {{0}}, value[2];
-        for (int r = 0; r < terms; r++) {
+        for (int r = 0; r < terms; r++)
             dy[r] = load(row[r] + j);
-            total += dy[r];
+        if (pair == 0) {
+            vector rows = dy[0];
+            for (int r = 1; r < terms; r++)
+                rows += dy[r];
+            total += rows;
         }
         values_at(value, dy, terms, pair);
         store(d + j, value[0]);
