@@ -1,12 +1,13 @@
-"""Training speed and peak memory of the trainer and of PyTorch, side by side on this machine.
+"""Training and evaluation speed and peak memory of the trainer and of PyTorch, side by side on this machine.
 
-    bench.py CIFAR FOLDER [--batches 10,128] [--threads N] [--rounds 5] [--images 5000]
+    bench.py CIFAR FOLDER [--batches 10,32,128,1024] [--threads 1,2] [--rounds 3] [--images 5000]
 
-CIFAR: the program (build/release/cifar); FOLDER: the batches of CIFAR-10. Every round runs each
-candidate once, one after the other, as a process of its own; the table gives medians. PyTorch trains
-the same network on the same batches with its data in memory and no data loader, after a warm-up, once
-in its usual layout (NCHW) and once in channels_last; what it is compared with is the better one. Needs
-torch and numpy from PyPI.
+CIFAR: the program (build/release/cifar); FOLDER: the batches of CIFAR-10. Every round runs each candidate
+once, one after the other, as a process of its own; the tables give medians. PyTorch trains the same network
+on the same batches with its data in memory and no data loader, after a warm-up: as it is in its usual layout
+(NCHW) and in channels_last, and through torch.compile; what it is compared with is the best of them. The
+evaluation times all of cifar-test, its start included, and in PyTorch the passes over the 10,000 test images
+alone. Needs torch and numpy from PyPI, and a C++ compiler for torch.compile.
 """
 
 import argparse
@@ -20,35 +21,52 @@ import sys
 import tempfile
 import time
 
-LAYOUTS = ("NCHW", "channels_last")
-ALL = 50000
+FORMS = ("NCHW", "channels_last", "compiled")
+DEVICES = ("cpu", "openblas")
+ALL, TEST, TEST_BATCH = 50000, 10000, 100
 
 
-def worker(folder, layout, batch, threads, count):
-    """Trains on `count` images in this process and prints the images a second."""
+def worker(folder, form, batch, threads, count):
+    """Trains on `count` images in this process, or with a count of 0 evaluates; prints the images a second."""
     import torch
 
     import tutorial
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    images, labels = tutorial.load(folder, "train")
-    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    images, labels = tutorial.load(folder, "train" if count > 0 else "test")
+    memory_format = torch.channels_last if form == "channels_last" else torch.contiguous_format
     network = tutorial.Network().to(memory_format=memory_format)
     optimizer = tutorial.adam(network)
+    forward = torch.compile(network) if form == "compiled" else network
     order = torch.randperm(len(labels))
+
+    def chosen(first):
+        at = order[first:first + batch]
+        return tutorial.normalise(images[at]).contiguous(memory_format=memory_format), labels[at]
 
     def train(first, steps):
         for i in range(first, first + steps * batch, batch):
-            chosen = order[i:i + batch]
-            x = tutorial.normalise(images[chosen]).contiguous(memory_format=memory_format)
-            tutorial.step(network, optimizer, x, labels[chosen])
+            tutorial.step(forward, optimizer, *chosen(i))
 
-    warm_up, steps = 5, count // batch
-    train(0, warm_up)
-    began = time.perf_counter()
-    train(warm_up * batch, steps)
-    print(steps * batch / (time.perf_counter() - began))
+    @torch.no_grad()
+    def evaluate(count):
+        for i in range(0, count, batch):
+            x, y = chosen(i)
+            (forward(x).argmax(1) == y).sum().item()
+
+    if count > 0:
+        warm_up, steps = 5, max(count // batch, 2)
+        train(0, warm_up)
+        began = time.perf_counter()
+        train(warm_up * batch, steps)
+        print(steps * batch / (time.perf_counter() - began))
+    else:
+        network.eval()
+        evaluate(5 * batch)
+        began = time.perf_counter()
+        evaluate(TEST)
+        print(TEST / (time.perf_counter() - began))
 
 
 def run(command, environment):
@@ -62,21 +80,35 @@ def run(command, environment):
     return output, usage.ru_maxrss / 1000
 
 
-def run_ours(options, batch, images, work):
+def train_ours(options, device, batch, threads, images, work):
     log = f"{work}/log.jsonl"
-    _, memory = run([options.cifar, "train", "--quiet", "--data", options.folder, "--epochs", "1", "--device", "openblas",
-                     "--batch", str(batch), "--limit", str(images), "--threads", str(options.threads),
+    _, memory = run([options.cifar, "train", "--quiet", "--data", options.folder, "--epochs", "1", "--device", device,
+                     "--batch", str(batch), "--limit", str(images), "--threads", str(threads),
                      "--model", f"{work}/model.ckpt", "--log", log], os.environ)
     with open(log) as lines:
         epoch = [r for r in map(json.loads, lines) if r["event"] == "epoch"][0]
     return epoch["images_per_second"], memory
 
 
-def run_theirs(options, batch, layout):
+def test_ours(options, device, threads, work):
+    began = time.perf_counter()
+    run([options.cifar, "test", "--data", options.folder, "--device", device, "--threads", str(threads), "--grid", "",
+         "--model", f"{work}/model.ckpt"], os.environ)
+    return TEST / (time.perf_counter() - began)
+
+
+def run_theirs(options, form, batch, threads, images):
     environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-    output, memory = run([sys.executable, __file__, "--worker", options.folder, layout, str(batch), str(options.threads),
-                          str(options.images)], environment)
+    output, memory = run([sys.executable, __file__, "--worker", options.folder, form, str(batch), str(threads),
+                          str(images)], environment)
     return float(output), memory
+
+
+def row(label, ours, theirs):
+    """A row of a table: ours and theirs are images a second, by candidate."""
+    speed = [statistics.median(ours[d]) for d in DEVICES] + [statistics.median(theirs[f]) for f in FORMS]
+    best = max(speed[len(DEVICES):])
+    return f"| {label} | " + " | ".join(f"{s:.0f}" for s in speed) + f" | {speed[0] / best:.2f} | {speed[0] / speed[1]:.2f} |"
 
 
 def processor():
@@ -87,36 +119,49 @@ def processor():
 
 def main():
     if sys.argv[1:2] == ["--worker"]:
-        folder, layout, batch, threads, count = sys.argv[2:]
-        worker(folder, layout, int(batch), int(threads), int(count))
+        folder, form, batch, threads, count = sys.argv[2:]
+        worker(folder, form, int(batch), int(threads), int(count))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cifar")
     parser.add_argument("folder")
-    parser.add_argument("--batches", default="10,128")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", default="10,32,128,1024")
+    parser.add_argument("--threads", default=",".join(sorted({"1", str(len(os.sched_getaffinity(0)))})))
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=5000, help="in a run")
     options = parser.parse_args()
+    batches, all_threads = ([int(n) for n in text.split(",")] for text in (options.batches, options.threads))
 
     version = subprocess.run([options.cifar, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()
-    print(f"{time.strftime('%Y-%m-%d')}, {processor()}, {options.threads} threads; {version[0]} with {version[1]}; "
-          f"PyTorch {importlib.metadata.version('torch')}; medians of {options.rounds} interleaved runs of {options.images} images\n")
-    print("| batch | this program, images/s | PyTorch NCHW | PyTorch channels_last | ratio to its best "
-          "| peak memory, MB | PyTorch's |")
-    print("|---|---|---|---|---|---|---|")
+    print(f"{time.strftime('%Y-%m-%d')}, {processor()}; {version[0]}; "
+          + "; ".join(line.removeprefix("device ") for line in version if line.startswith(("device cpu", "device openblas")))
+          + f"; PyTorch {importlib.metadata.version('torch')}; medians of {options.rounds} interleaved runs of "
+          f"{options.images} images\n")
+    columns = "cpu, images/s | openblas | PyTorch NCHW | channels_last | compiled | cpu / PyTorch's best | cpu / openblas"
     with tempfile.TemporaryDirectory() as work:
-        for batch in map(int, options.batches.split(",")):
-            ours, theirs = [], {layout: [] for layout in LAYOUTS}
-            for _ in range(options.rounds):
-                ours.append(run_ours(options, batch, options.images, work))
-                for layout in LAYOUTS:
-                    theirs[layout].append(run_theirs(options, batch, layout))
-            speed = [statistics.median(r[0] for r in runs) for runs in (ours, *theirs.values())]
+        memory = {}
+        for work_name, tables in (("training", batches), ("evaluation", [TEST_BATCH])):
+            print(f"| {work_name}: batch | threads | {columns} |\n|---|---|---|---|---|---|---|---|---|")
+            for threads in all_threads:
+                for batch in tables:
+                    ours, theirs = {d: [] for d in DEVICES}, {f: [] for f in FORMS}
+                    for _ in range(options.rounds):
+                        for device in DEVICES:
+                            ours[device].append(train_ours(options, device, batch, threads, options.images, work)[0]
+                                                if work_name == "training" else test_ours(options, device, threads, work))
+                        for form in FORMS:
+                            images = options.images if work_name == "training" else 0
+                            speed, used = run_theirs(options, form, batch, threads, images)
+                            theirs[form].append(speed)
+                            if images > 0:
+                                memory[batch] = min(used, memory.get(batch, used))
+                    print(row(f"{batch} | {threads}", ours, theirs), flush=True)
+            print()
+        print("| batch | peak memory, MB | PyTorch's least |\n|---|---|---|")
+        for batch in batches:
             # with --limit the trainer gives the memory of the other images back, so this needs a whole epoch
-            memory = run_ours(options, batch, ALL, work)[1], min(max(r[1] for r in runs) for runs in theirs.values())
-            print(f"| {batch} | {speed[0]:.0f} | {speed[1]:.0f} | {speed[2]:.0f} | {speed[0] / max(speed[1:]):.2f} "
-                  f"| {memory[0]:.0f} | {memory[1]:.0f} |", flush=True)
+            used = train_ours(options, "cpu", batch, all_threads[-1], ALL, work)[1]
+            print(f"| {batch} | {used:.0f} | {memory[batch]:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
