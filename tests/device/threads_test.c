@@ -17,6 +17,7 @@ static void the_number_of_threads_changes_no_bit(void **state) {
         const struct layer layers[] = {
             conv_layer(&(struct conv_case){12, 8, 5, 1, 16, 16, n}),
             conv_layer(&(struct conv_case){3, 4, 3, 2, 9, 8, n}),
+            conv_layer(&(struct conv_case){1, 1, 1, 4, 1, 1, n}), /* a part may be all border */
             norm_layer(&(struct norm_case){5, 9, 8, 2, n, PLAIN, 1e-5F, 0.1F}),
             norm_layer(&(struct norm_case){12, 7, 7, 1, n, PLAIN, 1e-5F, 0.1F}),
             linear_layer(&(struct linear_case){{24, 10, 10}, 10, n})};

@@ -172,6 +172,8 @@ void cpu_cross_entropy(struct device *device, struct tensor *dlogits, const stru
             total += host_cross_entropy(dz, &loader->predicted[image], z, row_pitch(1, b),
                                         logits->c, host_pixels(loader, image)[-1], n);
         }
+        for (int k = 0; dlogits != NULL && k < dlogits->c; k++)
+            clear_rest(tensor_row(dlogits, block, b, k, 0), (size_t)b, row_pitch(1, b));
     }
     loader->losses[loader->steps++] = (float)(total / n);
 }

@@ -156,7 +156,8 @@ struct span {
 static struct span span_of(const struct window *s, size_t from, size_t pitch, int images) {
     const int64_t begin = (int64_t)from - (int64_t)s->pad * images; /* in x, of V[0] */
     const int64_t end = (int64_t)s->w * images;
-    struct span span = {.at = begin < 0 ? (size_t)-begin : 0,
+    const size_t border = begin < 0 ? (size_t)-begin : 0; /* which may be wider than V */
+    struct span span = {.at = border < pitch ? border : pitch,
                         .start = begin < 0 ? 0 : (size_t)begin};
     const int64_t left = end - (int64_t)span.start, room = (int64_t)pitch - (int64_t)span.at;
     span.count = left < 0 ? 0 : (size_t)(left < room ? left : room);
