@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measure this program against PyTorch on this machine, then each op against the peak of the processor,
-# and print tables in Markdown, ready for BENCHMARKS.md. Needs a Python with torch and numpy from PyPI, named by $PYTHON.
+# and print tables in Markdown, ready for BENCHMARKS.md. Needs a Python with torch and numpy from PyPI,
+# named by $PYTHON.
 #
 #     PYTHON=~/venv/bin/python ./scripts/bench.sh [--data DIR] [options of scripts/pytorch/bench.py]
 set -euo pipefail
@@ -22,11 +23,11 @@ fi
     echo "and run this again with PYTHON=~/venv/bin/python" >&2
     exit 1
 }
-(cd "$root" && cmake --preset test && cmake --build --preset test) >/dev/null
+(cd "$root" && cmake --preset test && cmake --build --preset test) >&2
 "$python" "$root/scripts/pytorch/bench.py" "$root/build/test/cifar" "$data" "$@"
 export GOMP_SPINCOUNT=1000 # as the program sets it for itself
 for batch in 10 128; do
-    for threads in 1 $(nproc); do
+    for threads in $(printf '%s\n' 1 "$(nproc)" | uniq); do
         echo
         "$root/build/test/tests/op_bench" cpu "$batch" "$threads" 5
     done

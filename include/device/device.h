@@ -113,7 +113,8 @@ struct device_ops {
     /* ---- the device ---- */
 
     /* Errors (STATUS_DEVICE): it is not there or cannot be used, with the reason and what to do,
-     * as a sentence that "--device NAME: " can stand before. */
+     * as a sentence that "--device NAME: " can stand before. STATUS_USAGE: the environment asks of
+     * it what it cannot; "auto" takes no other device then. */
     bool (*open)(struct device **device, const struct device_options *options, struct error *error);
     void (*close)(struct device *device);
 
@@ -201,8 +202,8 @@ struct device_ops {
     void (*adam_seek)(struct device *device, int64_t step);
 };
 
-/* Opens a device by the name of its backend; "auto" takes the best one that can be opened. Errors
- * (STATUS_DEVICE): as device_find() and the backend's open(). */
+/* Opens a device by the name of its backend; "auto" takes the best one that can be opened. Errors:
+ * as device_find() and the backend's open(). */
 bool device_open(struct device **device, const char *name, const struct device_options *options,
                  struct error *error);
 

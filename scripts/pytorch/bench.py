@@ -42,7 +42,7 @@ def worker(folder, form, batch, threads, count):
     order = torch.randperm(len(labels))
 
     def chosen(first):
-        at = order[first:first + batch]
+        at = order[torch.arange(first, first + batch) % len(order)]
         return tutorial.normalise(images[at]).contiguous(memory_format=memory_format), labels[at]
 
     def train(first, steps):
@@ -77,7 +77,7 @@ def run(command, environment):
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         sys.exit(f"{' '.join(command)}: failed")
-    return output, usage.ru_maxrss / 1000
+    return output, usage.ru_maxrss * 1024 / 1e6
 
 
 def train_ours(options, device, batch, threads, images, work):
@@ -93,7 +93,7 @@ def train_ours(options, device, batch, threads, images, work):
 def test_ours(options, device, threads, work):
     began = time.perf_counter()
     run([options.cifar, "test", "--data", options.folder, "--device", device, "--threads", str(threads), "--grid", "",
-         "--model", f"{work}/model.ckpt"], os.environ)
+         "--batch", str(TEST_BATCH), "--model", f"{work}/model.ckpt"], os.environ)
     return TEST / (time.perf_counter() - began)
 
 

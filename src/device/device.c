@@ -27,7 +27,8 @@ static const struct {
 };
 enum { BACKEND_COUNT = sizeof BACKENDS / sizeof *BACKENDS };
 
-/* The best device that opens. A GPU that does not is no error here, but the user learns why. */
+/* The best device that opens. A GPU that does not is no error here, but the user learns why; what
+ * the user asked for and is wrong is one. */
 static bool open_best(struct device **device, const struct device_options *options,
                       struct error *error) {
     struct error reason = {STATUS_DEVICE, ""};
@@ -40,6 +41,8 @@ static bool open_best(struct device **device, const struct device_options *optio
             snprintf((*device)->passed_over, sizeof(*device)->passed_over, "%.1000s", reason.text);
             return true;
         }
+        if (error->status == STATUS_USAGE)
+            return false;
         reason = *error;
     }
     return false; /* with the error of the last one */

@@ -124,7 +124,9 @@ if cifar --version | grep -q '^device cudnn: not built in'; then # else gpu_test
     fails 5 '--device cudnn: this backend is not built in: build the program where the CUDA toolkit' \
         cifar-train --data good --device cudnn
 fi
-CIFAR_CPU=mmx fails 5 '--device cpu: CIFAR_CPU=mmx: there is no such instruction set here; choose one of .*portable' cifar-train --data good --device cpu
+fails 2 '--device cpu: CIFAR_CPU=mmx: there is no such instruction set here; choose one of .*portable' \
+    CIFAR_CPU=mmx cifar-train --data good --device cpu
+fails 2 'cifar-train: CIFAR_CPU=AVX2: there is no such instruction set here' CIFAR_CPU=AVX2 cifar-train --data good
 fails 5 '--device gpu: there is no such device; choose one of auto, .*openblas' cifar-train --data good --device gpu
 
 # --- A loss that is no longer finite: 6.

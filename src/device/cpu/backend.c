@@ -2,8 +2,6 @@
  * batch and its loss. */
 #include "cpu.h"
 
-#include "base/error.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,28 +41,28 @@ static const struct instruction_set {
 enum { SET_COUNT = sizeof SETS / sizeof *SETS };
 
 /* The set that $CIFAR_CPU names, or the best one. */
-static const struct instruction_set *choose(struct error *error) {
+static const struct instruction_set *choose_set(struct error *error) {
     const char *wanted = getenv("CIFAR_CPU");
     char names[64] = "";
     for (int i = 0; i < SET_COUNT; i++) {
         if (wanted == NULL || *wanted == '\0' ? SETS[i].usable() : !strcmp(wanted, SETS[i].name)) {
             if (SETS[i].usable())
                 return &SETS[i];
-            error_set(error, STATUS_DEVICE, "CIFAR_CPU=%s: this processor has no %s", wanted,
+            error_set(error, STATUS_USAGE, "CIFAR_CPU=%s: this processor has no %s", wanted,
                       SETS[i].text);
             return NULL;
         }
         const size_t used = strlen(names);
         snprintf(names + used, sizeof names - used, "%s%s", i == 0 ? "" : ", ", SETS[i].name);
     }
-    error_set(error, STATUS_DEVICE,
+    error_set(error, STATUS_USAGE,
               "CIFAR_CPU=%s: there is no such instruction set here; choose one of %s", wanted,
               names);
     return NULL;
 }
 
 bool cpu_open(struct device **device, const struct device_options *options, struct error *error) {
-    const struct instruction_set *set = choose(error);
+    const struct instruction_set *set = choose_set(error);
     if (set == NULL)
         return false;
     *device = host_new(set->ops, options);
@@ -73,7 +71,7 @@ bool cpu_open(struct device **device, const struct device_options *options, stru
 
 void cpu_describe(const struct device *device, char *text, size_t size) {
     struct error error;
-    const struct instruction_set *set = device == NULL ? choose(&error) : SETS;
+    const struct instruction_set *set = device == NULL ? choose_set(&error) : SETS;
     if (set == NULL) {
         snprintf(text, size, "not usable here: %s", error.text);
         return;
@@ -161,6 +159,7 @@ void cpu_cross_entropy(struct device *device, struct tensor *dlogits, const stru
     double total = 0;
     require(first >= 0);
     tensor_read(logits, n);
+    require(logits->h * logits->w == 1);
     if (dlogits != NULL)
         tensor_write(dlogits, n);
     for (int block = 0; block < block_count(n); block++) {

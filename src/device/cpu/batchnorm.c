@@ -7,8 +7,8 @@
  * x, y = maxpool(relu(z)); z is made again where it is needed, which costs less than keeping it.
  *
  * Loops run over whole vectors. Behind the end of a row they find zeros and may write what they
- * like, which clear_rest() takes away; a pixel of a block of less than 16 images is written as if
- * it had 16, and the next one overwrites the rest. */
+ * like, which clear_rest() takes away. Where there are windows they go pixel by pixel, and what a
+ * vector writes beyond the images of a block the next pixel overwrites. */
 #include "cpu.h"
 #include "vector.h"
 

@@ -1,5 +1,6 @@
 # The kernels of the backend `cpu`, once for each instruction set that this compiler can aim at. The
-# long sums of a convolution are fused multiply-adds; element-wise formulas round as PyTorch's do.
+# long sums of a convolution may be fused multiply-adds, where the set has them; element-wise formulas
+# round as PyTorch's do.
 set(CPU_KERNELS batchnorm conv2d linear ops)
 set(CPU_FLAGS_portable "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")

@@ -51,8 +51,7 @@ enum {
 #endif
     TILE_VECTORS = 2,
     TILE = TILE_VECTORS * LANES,
-    CHUNK =
-        4 * TILE, /* floats of a row whose sums for all points are kept until y is made of them */
+    CHUNK = 4 * TILE, /* floats of a row of M that are kept for all points at once */
     GRADIENT_OUT = 4, /* the tile of the weight gradient: 12 sums */
     GRADIENT_TAPS = 3,
     GRADIENT_FLOATS = 1 << 16, /* of V and D together, which should fit in a second-level cache */
@@ -123,22 +122,21 @@ struct window {
 
 static struct window window_of(int in, int out, int kernel, int pad, int h, int w) {
     struct window s = {.in = in, .out = out, .kernel = kernel, .pad = pad, .h = h, .w = w};
-    require(kernel <= POINTS);
     s.rows = h + 2 * pad - kernel + 1;
     s.columns = w + 2 * pad - kernel + 1;
+    require(kernel >= 1 && kernel <= POINTS && s.rows > 0 && s.columns > 0);
     s.group = POINTS + 1 - kernel;
     s.groups = (s.rows + s.group - 1) / s.group;
     return s;
 }
 
-/* Floats of a row of V that serves `length` floats of y: a kernel's width more, and what whole
- * tiles and vectors reach behind it. */
+/* Floats of a row of V that serves `length` floats of y, rounded up to whole tiles: a kernel's
+ * width more, and a vector that the last one may reach behind them. */
 static size_t value_pitch(const struct window *s, size_t length, int images) {
     return round_up(round_up(length, TILE) + (size_t)(s->kernel * images) + LANES, BLOCK);
 }
 
-/* The first of the eight rows of x behind which group `group` of y stands; rows of the border are
- * `zeros`. */
+/* Eight rows of a channel of x from row `first` on; those of the border are `zeros`. */
 static void input_rows(const float *row[POINTS], const struct tensor *x, int block, int images,
                        int channel, int first, const float *zeros) {
     for (int i = 0; i < POINTS; i++) {
@@ -159,8 +157,10 @@ static struct span span_of(const struct window *s, size_t from, size_t pitch, in
     const size_t border = begin < 0 ? (size_t)-begin : 0; /* which may be wider than V */
     struct span span = {.at = border < pitch ? border : pitch,
                         .start = begin < 0 ? 0 : (size_t)begin};
-    const int64_t left = end - (int64_t)span.start, room = (int64_t)pitch - (int64_t)span.at;
-    span.count = left < 0 ? 0 : (size_t)(left < room ? left : room);
+    const int64_t left = end - (int64_t)span.start;
+    const int64_t room = (int64_t)pitch - LANES - (int64_t)span.at; /* for whole vectors */
+    const int64_t count = left < room ? left : room;
+    span.count = count < 0 ? 0 : (size_t)count;
     return span;
 }
 
@@ -168,32 +168,22 @@ static struct span span_of(const struct window *s, size_t from, size_t pitch, in
  * channel and group. */
 static inline void transform_input(float *v, size_t apart, size_t pitch, const float *row[POINTS],
                                    struct span span, int first, int count) {
-    const size_t whole = span.count / LANES * LANES;
+    const size_t end = span.at + round_up(span.count, LANES);
     for (int i = 0; i < 2 * count; i++) {
         memset(v + (size_t)i * apart, 0, span.at * sizeof *v);
-        memset(v + (size_t)i * apart + span.at + whole, 0, (pitch - span.at - whole) * sizeof *v);
+        memset(v + (size_t)i * apart + end, 0, (pitch - end) * sizeof *v);
     }
     for (size_t j = 0; j < span.count; j += LANES) {
         vector x[POINTS], value[2];
-        if (j < whole)
-            for (int i = 0; i < POINTS; i++)
-                x[i] = load(row[i] + span.start + j);
-        else
-            for (int i = 0; i < POINTS; i++) {
-                x[i] = (vector){0};
-                memcpy(&x[i], row[i] + span.start + j, (span.count - j) * sizeof(float));
-            }
-        const size_t bytes = (j < whole ? LANES : span.count - j) * sizeof(float);
+        for (int i = 0; i < POINTS; i++) {
+            const float *from = row[i] + span.start + j;
+            x[i] = span.count - j >= LANES ? load(from) : load_part(from, span.count - j);
+        }
         for (int i = 0; i < count; i++) {
             values_of_input(value, x, first + i);
             float *to = v + (size_t)(2 * i) * apart + span.at + j;
-            if (j < whole) {
-                store(to, value[0]);
-                store(to + apart, value[1]);
-            } else {
-                memcpy(to, &value[0], bytes);
-                memcpy(to + apart, &value[1], bytes);
-            }
+            store(to, value[0]);
+            store(to + apart, value[1]);
         }
     }
 }
@@ -367,17 +357,15 @@ struct gradient {
     int groups;       /* of a unit */
     int units;        /* of a block */
     int ranges, taps; /* taps: in x kernel */
-    size_t v_pitch, d_pitch;
-    size_t own; /* floats that a thread needs */
+    size_t own;       /* floats that a thread needs */
 };
 
 static struct gradient gradient_of(const struct window *s, int n) {
     const int images = least(n, BLOCK);
     const size_t length = (size_t)(s->columns * images);
     struct gradient g = {.taps = s->in * s->kernel};
-    g.v_pitch = value_pitch(s, length, images);
-    g.d_pitch = round_up(length, BLOCK);
-    const size_t group = 2 * ((size_t)s->in * g.v_pitch + (size_t)s->out * g.d_pitch);
+    const size_t v_pitch = value_pitch(s, length, images), d_pitch = round_up(length, BLOCK);
+    const size_t group = 2 * ((size_t)s->in * v_pitch + (size_t)s->out * d_pitch);
     g.groups = group > GRADIENT_FLOATS ? 1 : least(s->groups, (int)(GRADIENT_FLOATS / group));
     g.units = (s->groups + g.groups - 1) / g.groups;
     g.groups = (s->groups + g.units - 1) / g.units; /* evenly */
@@ -386,11 +374,10 @@ static struct gradient gradient_of(const struct window *s, int n) {
     return g;
 }
 
-/* D [2][groups][pitch] of one channel, for a pair: the values of dy's rows. Returns the sum of dy.
- */
-static inline double transform_gradient(float *d, size_t apart, size_t pitch,
-                                        const float *row[POINTS], size_t length, int terms,
-                                        int pair) {
+/* A row of D for both points of a pair, `apart` apart: the values of `terms` rows of dy. With the
+ * first pair also returns the sum of dy, else 0. */
+static inline double transform_gradient(float *d, size_t apart, const float *row[POINTS],
+                                        size_t length, int terms, int pair) {
     vector total = {0};
     for (size_t j = 0; j < length; j += LANES) {
         vector dy[POINTS] = {{0}}, value[2];
@@ -406,7 +393,6 @@ static inline double transform_gradient(float *d, size_t apart, size_t pitch,
         store(d + j, value[0]);
         store(d + apart + j, value[1]);
     }
-    (void)pitch;
     return sum_of_lanes(total);
 }
 
@@ -436,7 +422,7 @@ static inline void correlate_tile(vector4 sum[GRADIENT_TAPS], const float *d[GRA
         }
 #pragma GCC unroll 4
     for (int k = 0; k < GRADIENT_TAPS; k++)
-        sum[k] += sum_lanes(at[0][k], at[1][k], at[2][k], at[3][k]);
+        sum[k] += sums_of_lanes(at[0][k], at[1][k], at[2][k], at[3][k]);
 }
 
 /* Adds one unit to du [2][out][taps] of a pair and, with the first pair, to dbias [out]. */
@@ -462,10 +448,10 @@ static void correlate(float *du, double *dbias, const struct tensor *dy, const s
             input_rows(row, dy, block, images, o, (first + k) * s->group, zeros);
             float *to = d + (size_t)o * d_channel + (size_t)k * d_pitch;
             const double sum =
-                s->group == 4 /* the network's */
-                    ? transform_gradient(to, d_apart, d_pitch, row, length, 4, pair)
-                    : transform_gradient(to, d_apart, d_pitch, row, length, s->group, pair);
-            if (pair == 0)
+                s->group == 4 /* the network's; a constant, so that loops are unrolled */
+                    ? transform_gradient(to, d_apart, row, length, 4, pair)
+                    : transform_gradient(to, d_apart, row, length, s->group, pair);
+            if (pair == 0) /* the task of that pair alone writes there */
                 dbias[o] += sum;
         }
     for (int p = 0; p < 2; p++, du += s->out * g->taps, v += v_apart, d += d_apart)
@@ -498,11 +484,8 @@ static void finish_gradient(float *dweight, const float *du, const struct window
         for (int p = 0; p < POINTS; p++) {
             const float *from = du + (size_t)((p * s->out + o) * g->taps + tap);
             value[p] = (vector){0};
-            for (int r = 0; r < g->ranges; r++, from += range) {
-                vector part = {0};
-                memcpy(&part, from, lanes * sizeof *from);
-                value[p] += part;
-            }
+            for (int r = 0; r < g->ranges; r++, from += range)
+                value[p] += load_part(from, lanes);
             value[p] *= FACTOR[p / 2];
         }
         sums_of_powers(sum, value, k);

@@ -10,8 +10,9 @@
  *     | pixel 0: b floats | pixel 1: b floats | ... | pixel w - 1: b floats | zeros |
  *
  * and a block is [c][h] of such rows. One pixel to the right is b floats further, whatever b is, so
- * a batch of 10 wastes no lane. Rows start at multiples of 64 bytes, and 16 floats can be read and
- * written at every pixel. */
+ * what treats all pixels alike runs along rows and wastes no lane on a batch of 10. Rows start at
+ * multiples of 64 bytes, and 16 floats can be read and written at every pixel, for what goes pixel
+ * by pixel. Who writes a row writes its zeros, too. */
 #pragma once
 
 #include "../host.h"
@@ -62,7 +63,7 @@ static inline float *tensor_row(const struct tensor *t, int block, int images, i
            (size_t)(c * t->h + y) * row_pitch(t->w, images);
 }
 
-/* Begins to write the batch of n images, to read it. */
+/* Of each op, for what it writes and what it reads: a batch of n images. */
 static inline void tensor_write(struct tensor *t, int n) {
     require(n <= t->capacity);
     t->n = n;

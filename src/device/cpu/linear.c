@@ -1,4 +1,4 @@
-/* The Linear layer on activations as they are: [c][h] rows of w pixels, a pixel the same for up to
+/* The Linear layer on activations as they are: [c][h] rows of w pixels, a pixel being that of up to
  * 16 images. It is 0.4 % of a step's arithmetic, so these are plain loops, 16 images or outputs
  * long, which the compiler turns into vectors; what lies behind a block's images is computed, too,
  * and dropped. */
@@ -34,30 +34,30 @@ static inline void add_channel(float sum[TOGETHER][BLOCK], const struct tensor *
 void CPU_SET(cpu_linear_forward)(struct device *device, struct tensor *y, const struct tensor *x,
                                  const struct linear *linear, int n) {
     struct host *d = host_of(device);
-    const int parts = (linear->out + TOGETHER - 1) / TOGETHER,
-              tasks = block_count(n) * parts * x->c;
+    const int parts = (linear->out + TOGETHER - 1) / TOGETHER;
+    const int tasks = block_count(n) * parts * x->c; /* a block's channel, some outputs */
+    const size_t size = (size_t)TOGETHER * BLOCK;    /* of the sums of a task */
     const float *bias = slice_data(linear->bias);
     tensor_read(x, n);
     tensor_write(y, n);
-    /* [blocks][parts][c][TOGETHER][16]: each channel's part, added up in their order */
-    float *sums = host_scratch(d, (size_t)tasks * TOGETHER * BLOCK);
+    require(x->c * x->h * x->w == linear->in && y->c == linear->out && y->h * y->w == 1);
+    float *sums = host_scratch(d, (size_t)tasks * size);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int task = 0; task < tasks; task++) {
         const int c = task % x->c, part = task / x->c % parts, block = task / x->c / parts;
         float sum[TOGETHER][BLOCK] = {{0}};
         add_channel(sum, x, linear, block, block_images(n, block), c, part * TOGETHER);
-        memcpy(sums + (size_t)task * TOGETHER * BLOCK, sum, sizeof sum);
+        memcpy(sums + (size_t)task * size, sum, sizeof sum);
     }
     for (int block = 0; block < block_count(n); block++)
         for (int o = 0; o < linear->out; o++) {
             const int images = block_images(n, block);
             float *to = tensor_row(y, block, images, o, 0);
-            const float *from =
-                sums +
-                (size_t)(((block * parts + o / TOGETHER) * x->c) * TOGETHER + o % TOGETHER) * BLOCK;
+            const int task = (block * parts + o / TOGETHER) * x->c; /* of its first channel */
+            const float *from = sums + (size_t)task * size + (size_t)(o % TOGETHER * BLOCK);
             for (int i = 0; i < BLOCK; i++)
                 to[i] = bias[o];
-            for (int c = 0; c < x->c; c++, from += TOGETHER * BLOCK)
+            for (int c = 0; c < x->c; c++, from += size) /* in one order */
                 for (int i = 0; i < BLOCK; i++)
                     to[i] += from[i];
             clear_rest(to, (size_t)images, BLOCK);
@@ -122,6 +122,7 @@ void CPU_SET(cpu_linear_backward)(struct device *device, struct tensor *dx, cons
     tensor_read(dy, n);
     tensor_read(x, n);
     tensor_write(dx, n);
+    require(x->c * x->h * x->w == linear->in && dy->c == linear->out && dy->h * dy->w == 1);
     float *turned = host_scratch(d, (size_t)n * BLOCK);
 #pragma omp parallel for collapse(2) num_threads(d->threads) schedule(static)
     for (int block = 0; block < blocks; block++)

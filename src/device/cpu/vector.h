@@ -23,6 +23,13 @@ static inline vector load(const float *from) {
     return v;
 }
 
+/* The first `count` lanes, the others 0. */
+static inline vector load_part(const float *from, size_t count) {
+    vector v = {0};
+    memcpy(&v, from, count * sizeof *from);
+    return v;
+}
+
 static inline void store(float *to, vector v) {
     memcpy(to, &v, sizeof v);
 }
@@ -43,7 +50,7 @@ static inline double sum_of_lanes(vector v) {
     return sum;
 }
 
-/* The sums over the lanes of four vectors, each first halved until it has four lanes. */
+/* Four partial sums of the lanes. */
 static inline vector4 fold(vector v) {
     vector4 part[LANES / 4], sum;
     memcpy(part, &v, sizeof v);
@@ -53,7 +60,8 @@ static inline vector4 fold(vector v) {
     return sum;
 }
 
-static inline vector4 sum_lanes(vector a, vector b, vector c, vector d) {
+/* The sums over the lanes of four vectors. */
+static inline vector4 sums_of_lanes(vector a, vector b, vector c, vector d) {
     const vector4 p = fold(a), q = fold(b), r = fold(c), s = fold(d);
     const vector4 pq = {p[0] + p[1], q[0] + q[1], p[2] + p[3], q[2] + q[3]};
     const vector4 rs = {r[0] + r[1], s[0] + s[1], r[2] + r[3], s[2] + s[3]};
