@@ -40,6 +40,7 @@
 #include "vector.h"
 
 #include <omp.h>
+#include <stdint.h>
 
 enum {
     PAIRS = 4, /* of points: 0 and infinity, 1 and -1, 2 and -2, 1/2 and -1/2 */
@@ -52,9 +53,10 @@ enum {
     TILE_VECTORS = 2,
     TILE = TILE_VECTORS * LANES,
     CHUNK = 4 * TILE, /* floats of a row of M that are kept for all points at once */
+    AHEAD = 3,        /* so many channels of y before it is written, its lines are fetched */
     GRADIENT_OUT = 4, /* the tile of the weight gradient: 12 sums */
     GRADIENT_TAPS = 3,
-    GRADIENT_FLOATS = 1 << 16, /* of V and D together, which should fit in a second-level cache */
+    GRADIENT_FLOATS = 3 << 14, /* of V and D together, which should fit in a second-level cache */
     RANGES = 8, /* a batch's share of a weight gradient is added up in so many parts */
 };
 
@@ -164,27 +166,49 @@ static struct span span_of(const struct window *s, size_t from, size_t pitch, in
     return span;
 }
 
+/* Has the processor fetch a line of cache that will be read or written, which it does not foresee
+ * itself where rows are short. Nothing need be there. */
+static inline void fetch(const float *from, size_t ahead) {
+    __builtin_prefetch((const void *)((uintptr_t)from + ahead * sizeof *from));
+}
+
+/* A vector of V[pair - first][2] for each of the pairs [first, first + count). */
+static inline void store_values(float *v, size_t apart, const vector x[POINTS], int first,
+                                int count) {
+    for (int i = 0; i < count; i++, v += 2 * apart) {
+        vector value[2];
+        values_of_input(value, x, first + i);
+        store(v, value[0]);
+        store(v + apart, value[1]);
+    }
+}
+
 /* Rows of V for the pairs [first, first + count), V[pair - first][2] at distance `apart`, of one
- * channel and group. */
+ * channel and group; the next channel is `plane` floats further. */
 static inline void transform_input(float *v, size_t apart, size_t pitch, const float *row[POINTS],
-                                   struct span span, int first, int count) {
+                                   size_t plane, struct span span, int first, int count) {
     const size_t end = span.at + round_up(span.count, LANES);
     for (int i = 0; i < 2 * count; i++) {
         memset(v + (size_t)i * apart, 0, span.at * sizeof *v);
         memset(v + (size_t)i * apart + end, 0, (pitch - end) * sizeof *v);
     }
-    for (size_t j = 0; j < span.count; j += LANES) {
-        vector x[POINTS], value[2];
-        for (int i = 0; i < POINTS; i++) {
-            const float *from = row[i] + span.start + j;
-            x[i] = span.count - j >= LANES ? load(from) : load_part(from, span.count - j);
-        }
-        for (int i = 0; i < count; i++) {
-            values_of_input(value, x, first + i);
-            float *to = v + (size_t)(2 * i) * apart + span.at + j;
-            store(to, value[0]);
-            store(to + apart, value[1]);
-        }
+    const size_t whole = span.count / LANES * LANES;
+    const float *from[POINTS];
+    vector x[POINTS];
+    v += span.at;
+    for (int i = 0; i < POINTS; i++)
+        from[i] = row[i] + span.start;
+    for (size_t j = 0; j < whole; j += LANES) {
+        for (int i = 0; i < POINTS; i++)
+            x[i] = load(from[i] + j);
+        for (int i = POINTS / 2; i < POINTS; i++) /* the group before has fetched the others */
+            fetch(from[i], plane + j);
+        store_values(v + j, apart, x, first, count);
+    }
+    if (whole < span.count) {
+        for (int i = 0; i < POINTS; i++)
+            x[i] = load_part(from[i] + whole, span.count - whole);
+        store_values(v + whole, apart, x, first, count);
     }
 }
 
@@ -278,13 +302,15 @@ static void convolve(struct tensor *y, const struct tensor *x, const float *u, c
     const int tiles = (s->out + TILE_OUT - 1) / TILE_OUT;
     const size_t u_size = (size_t)(s->in * s->kernel) * TILE_OUT;
     const int first = group * s->group, rows = least(s->group, s->rows - first);
+    const size_t plane = plane_size(y, images);
     float *v = scratch, *m = v + POINTS * v_size; /* m [POINTS][tiles][TILE_OUT][CHUNK] */
     const size_t apart = (size_t)tiles * TILE_OUT * CHUNK;
     const struct span span = span_of(s, from, v_pitch, images);
     for (int i = 0; i < s->in; i++) {
         const float *row[POINTS];
         input_rows(row, x, block, images, i, first - s->pad, zeros);
-        transform_input(v + (size_t)i * v_pitch, v_size, v_pitch, row, span, 0, PAIRS);
+        transform_input(v + (size_t)i * v_pitch, v_size, v_pitch, row, plane_size(x, images), span,
+                        0, PAIRS);
     }
     for (size_t chunk = from; chunk < to; chunk += CHUNK) {
         const size_t end = to - chunk < CHUNK ? to : chunk + CHUNK;
@@ -301,7 +327,10 @@ static void convolve(struct tensor *y, const struct tensor *x, const float *u, c
                     multiply_tile(sums + j, weights, values + j, v_pitch, s->in, s->kernel, images,
                                   1);
             }
-        for (int o = 0; o < s->out; o++)
+        for (int o = 0; o < s->out; o++) {
+            for (int r = 0; r < rows; r++)
+                for (size_t j = chunk; j < end; j += BLOCK)
+                    fetch(tensor_row(y, block, images, o, first + r) + j, AHEAD * plane);
             for (size_t j = chunk; j < end; j += LANES) {
                 float *row = tensor_row(y, block, images, o, first) + j;
                 const float *sums = m + (size_t)o * CHUNK + (j - chunk);
@@ -311,6 +340,7 @@ static void convolve(struct tensor *y, const struct tensor *x, const float *u, c
                 else
                     finish_rows(row, y_pitch, sums, apart, b, s->group, rows);
             }
+        }
     }
     const size_t length = (size_t)(s->columns * images);
     for (int o = 0; o < s->out && to == length; o++)
@@ -365,7 +395,7 @@ static struct gradient gradient_of(const struct window *s, int n) {
     const size_t length = (size_t)(s->columns * images);
     struct gradient g = {.taps = s->in * s->kernel};
     const size_t v_pitch = value_pitch(s, length, images), d_pitch = round_up(length, BLOCK);
-    const size_t group = 2 * ((size_t)s->in * v_pitch + (size_t)s->out * d_pitch);
+    const size_t group = 2 * ((size_t)s->in * v_pitch + GRADIENT_OUT * d_pitch);
     g.groups = group > GRADIENT_FLOATS ? 1 : least(s->groups, (int)(GRADIENT_FLOATS / group));
     g.units = (s->groups + g.groups - 1) / g.groups;
     g.groups = (s->groups + g.units - 1) / g.units; /* evenly */
@@ -374,15 +404,17 @@ static struct gradient gradient_of(const struct window *s, int n) {
     return g;
 }
 
-/* A row of D for both points of a pair, `apart` apart: the values of `terms` rows of dy. With the
- * first pair also returns the sum of dy, else 0. */
+/* A row of D for both points of a pair, `apart` apart: the values of `terms` rows of dy, whose next
+ * channel is `plane` floats further. With the first pair also returns the sum of dy, else 0. */
 static inline double transform_gradient(float *d, size_t apart, const float *row[POINTS],
-                                        size_t length, int terms, int pair) {
+                                        size_t plane, size_t length, int terms, int pair) {
     vector total = {0};
     for (size_t j = 0; j < length; j += LANES) {
         vector dy[POINTS] = {{0}}, value[2];
-        for (int r = 0; r < terms; r++)
+        for (int r = 0; r < terms; r++) {
             dy[r] = load(row[r] + j);
+            fetch(row[r], plane + j);
+        }
         if (pair == 0) {
             vector rows = dy[0];
             for (int r = 1; r < terms; r++)
@@ -425,7 +457,8 @@ static inline void correlate_tile(vector4 sum[GRADIENT_TAPS], const float *d[GRA
         sum[k] += sums_of_lanes(at[0][k], at[1][k], at[2][k], at[3][k]);
 }
 
-/* Adds one unit to du [2][out][taps] of a pair and, with the first pair, to dbias [out]. */
+/* Adds one unit to du [2][out][taps] of a pair and, with the first pair, to dbias [out]. V is made
+ * for all input channels, D for as few output channels as a tile has. */
 static void correlate(float *du, double *dbias, const struct tensor *dy, const struct tensor *x,
                       const struct window *s, const struct gradient *g, int block, int images,
                       int unit, int pair, float *scratch, const float *zeros) {
@@ -433,44 +466,53 @@ static void correlate(float *du, double *dbias, const struct tensor *dy, const s
     const size_t v_pitch = value_pitch(s, length, images), d_pitch = round_up(length, BLOCK);
     const int first = unit * g->groups, groups = least(g->groups, s->groups - first);
     const size_t v_channel = (size_t)groups * v_pitch, d_channel = (size_t)groups * d_pitch;
-    const size_t v_apart = (size_t)s->in * v_channel, d_apart = (size_t)s->out * d_channel;
+    const size_t v_apart = (size_t)s->in * v_channel, d_apart = GRADIENT_OUT * d_channel;
     float *v = scratch, *d = v + 2 * v_apart;
     const struct span span = span_of(s, 0, v_pitch, images);
     const float *row[POINTS];
     for (int i = 0; i < s->in; i++)
         for (int k = 0; k < groups; k++) {
+            float *to = v + (size_t)i * v_channel + (size_t)k * v_pitch;
             input_rows(row, x, block, images, i, (first + k) * s->group - s->pad, zeros);
-            transform_input(v + (size_t)i * v_channel + (size_t)k * v_pitch, v_apart, v_pitch, row,
-                            span, pair, 1);
+#pragma GCC unroll 4
+            for (int constant = 0; constant < PAIRS; constant++) /* for its factors */
+                if (constant == pair)
+                    transform_input(to, v_apart, v_pitch, row, plane_size(x, images), span,
+                                    constant, 1);
         }
-    for (int o = 0; o < s->out; o++)
-        for (int k = 0; k < groups; k++) {
-            input_rows(row, dy, block, images, o, (first + k) * s->group, zeros);
-            float *to = d + (size_t)o * d_channel + (size_t)k * d_pitch;
-            const double sum =
-                s->group == 4 /* the network's; a constant, so that loops are unrolled */
-                    ? transform_gradient(to, d_apart, row, length, 4, pair)
-                    : transform_gradient(to, d_apart, row, length, s->group, pair);
-            if (pair == 0) /* the task of that pair alone writes there */
-                dbias[o] += sum;
-        }
-    for (int p = 0; p < 2; p++, du += s->out * g->taps, v += v_apart, d += d_apart)
-        for (int o = 0; o < s->out; o += GRADIENT_OUT)
+    for (int o = 0; o < s->out; o += GRADIENT_OUT) {
+        const int count = least(GRADIENT_OUT, s->out - o);
+        for (int i = 0; i < count; i++)
+            for (int k = 0; k < groups; k++) {
+                float *to = d + (size_t)i * d_channel + (size_t)k * d_pitch;
+                const size_t plane = plane_size(dy, images);
+                input_rows(row, dy, block, images, o + i, (first + k) * s->group, zeros);
+                const double sum =
+                    s->group == 4 /* the network's; a constant, so that loops are unrolled */
+                        ? transform_gradient(to, d_apart, row, plane, length, 4, pair)
+                        : transform_gradient(to, d_apart, row, plane, length, s->group, pair);
+                if (pair == 0) /* the task of that pair alone writes there */
+                    dbias[o + i] += sum;
+            }
+        for (int p = 0; p < 2; p++)
             for (int tap = 0; tap < g->taps; tap += GRADIENT_TAPS) {
                 /* where a tile reaches beyond the last channel or tap it repeats it */
                 const float *at_d[GRADIENT_OUT], *at_v[GRADIENT_TAPS];
                 vector4 sum[GRADIENT_TAPS] = {{0}};
                 for (int i = 0; i < GRADIENT_OUT; i++)
-                    at_d[i] = d + (size_t)least(o + i, s->out - 1) * d_channel;
+                    at_d[i] = d + (size_t)p * d_apart + (size_t)least(i, count - 1) * d_channel;
                 for (int i = 0; i < GRADIENT_TAPS; i++) {
                     const int k = least(tap + i, g->taps - 1);
-                    at_v[i] = v + (size_t)(k / s->kernel) * v_channel + k % s->kernel * images;
+                    at_v[i] = v + (size_t)p * v_apart + (size_t)(k / s->kernel) * v_channel +
+                              k % s->kernel * images;
                 }
                 correlate_tile(sum, at_d, at_v, d_pitch, v_pitch, groups, length);
-                for (int i = 0; i < least(GRADIENT_OUT, s->out - o); i++)
+                float *to = du + (p * s->out + o) * g->taps + tap;
+                for (int i = 0; i < count; i++)
                     for (int k = 0; k < least(GRADIENT_TAPS, g->taps - tap); k++)
-                        du[(o + i) * g->taps + tap + k] += sum[k][i];
+                        to[i * g->taps + k] += sum[k][i];
             }
+    }
 }
 
 /* dweight [out][in][kernel][kernel] of the sums du [ranges][POINTS][out][taps]; one channel. */

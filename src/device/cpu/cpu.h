@@ -57,10 +57,15 @@ static inline size_t row_pitch(int w, int images) {
     return round_up((size_t)(w - 1) * (size_t)images + BLOCK, BLOCK);
 }
 
+/* Floats from one channel of a block to the next. */
+static inline size_t plane_size(const struct tensor *t, int images) {
+    return (size_t)t->h * row_pitch(t->w, images);
+}
+
 /* Row y of channel c in a block that holds `images` images. */
 static inline float *tensor_row(const struct tensor *t, int block, int images, int c, int y) {
     return t->data + (size_t)block * (size_t)(t->c * t->h) * row_pitch(t->w, BLOCK) +
-           (size_t)(c * t->h + y) * row_pitch(t->w, images);
+           (size_t)c * plane_size(t, images) + (size_t)y * row_pitch(t->w, images);
 }
 
 /* Of each op, for what it writes and what it reads: a batch of n images. */
