@@ -6,7 +6,8 @@
 
 struct evaluation {
     int64_t images, correct;
-    double loss;                                         /* mean over the images */
+    double loss;    /* mean over the images */
+    double seconds; /* of the passes, until their results were there */
     int64_t confusion[CIFAR10_CLASSES][CIFAR10_CLASSES]; /* [label][prediction]: images */
 };
 

@@ -1,5 +1,6 @@
 #include "train/evaluate.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -30,13 +31,15 @@ void evaluator_free(struct evaluator *e) {
 
 bool evaluate(struct evaluator *e, struct evaluation *evaluation, struct error *error) {
     struct device *device = network_device(e->pass.whole.network);
+    const double began = clock_seconds();
     device->ops->loader_rewind(device, e->loader, e->order, e->images->count);
     pass_run(&e->pass, 0, e->pass.steps);
     if (!device->ops->losses(device, e->loader, e->losses, 0, e->pass.steps, error) ||
         !device->ops->predictions(device, e->loader, e->predicted, e->images->count, error))
         return false;
 
-    *evaluation = (struct evaluation){.images = e->images->count};
+    *evaluation =
+        (struct evaluation){.images = e->images->count, .seconds = clock_seconds() - began};
     for (int64_t i = 0; i < e->pass.steps; i++)
         evaluation->loss += (double)e->losses[i] * pass_batch(&e->pass, i);
     evaluation->loss /= (double)e->images->count;

@@ -74,13 +74,14 @@ assert (s['epochs'], s['batch'], s['lr'], s['weight_decay'], s['seed'], s['log_e
 assert s['limit'] is None and s['synthetic'] and s['train_images'] == 1000 and s['threads'] >= 1 and s['device'] == 'cpu'
 assert (r[2]['epoch'], r[2]['step']) == (1, 100)
 e = r[3]
-assert set(e) == {'event', 'epoch', 'train_loss', 'test_loss', 'test_accuracy', 'train_seconds', 'images_per_second', 'best'}
+assert set(e) == {'event', 'epoch', 'train_loss', 'test_loss', 'test_accuracy', 'train_seconds', 'images_per_second', 'test_seconds', 'best'}
 assert e['best'] is True and abs(e['train_loss'] - (r[1]['loss'] + r[2]['loss']) / 2) < 1e-6
 assert r[-1]['finished'] and r[-1]['best_accuracy'] == max(r[3]['test_accuracy'], r[6]['test_accuracy'])
 assert (s['test_images'], s['parameters'], s['data'], s['model']) == (200, 50326, 'data', 'best.ckpt')
 assert s['threads'] == $(nproc), s
 assert r[6]['best'] is (r[6]['test_accuracy'] > e['test_accuracy']) and r[-1]['best_epoch'] == (2 if r[6]['best'] else 1)
-assert r[-1]['seconds'] >= e['train_seconds'] + r[6]['train_seconds'] and 'error' not in r[-1]
+assert all(x['test_seconds'] > 0 for x in (e, r[6]))
+assert r[-1]['seconds'] >= sum(x['train_seconds'] + x['test_seconds'] for x in (e, r[6])) - 0.002 and 'error' not in r[-1]
 assert all(abs(x['images_per_second'] * x['train_seconds'] / 1000 - 1) < 0.05 for x in (e, r[6])), (e, r[6])
 text = [l for l in open('out') if l[0] in '[EF']
 steps, epochs = [x for x in r if x['event'] == 'step'], [e, r[6]]
