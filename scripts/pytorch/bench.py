@@ -4,10 +4,10 @@
 
 CIFAR: the program (build/release/cifar); FOLDER: the batches of CIFAR-10. Every round runs each candidate
 once, one after the other, as a process of its own; the tables give medians. PyTorch trains the same network
-on the same batches with its data in memory and no data loader, after a warm-up: as it is in its usual layout
-(NCHW) and in channels_last, and through torch.compile; what it is compared with is the best of them. The
-evaluation times all of cifar-test, its start included, and in PyTorch the passes over the 10,000 test images
-alone. Needs torch and numpy from PyPI, and a C++ compiler for torch.compile.
+on the same batches with its data in memory and no data loader, after a warm-up (here: a first epoch), as it is
+in its usual layout (NCHW) and in channels_last, and through torch.compile; what it is compared with is the best
+of them. The evaluation times the passes over the 10,000 test images alone. Needs torch and numpy from PyPI, and
+a C++ compiler for torch.compile.
 """
 
 import argparse
@@ -80,21 +80,16 @@ def run(command, environment):
     return output, usage.ru_maxrss * 1024 / 1e6
 
 
-def train_ours(options, device, batch, threads, images, work):
+def run_ours(options, device, batch, threads, images, work):
+    """Trains two epochs of `images` images; the images a second of the second one, those of its evaluation, and
+    the peak memory in MB."""
     log = f"{work}/log.jsonl"
-    _, memory = run([options.cifar, "train", "--quiet", "--data", options.folder, "--epochs", "1", "--device", device,
+    _, memory = run([options.cifar, "train", "--quiet", "--data", options.folder, "--epochs", "2", "--device", device,
                      "--batch", str(batch), "--limit", str(images), "--threads", str(threads),
                      "--model", f"{work}/model.ckpt", "--log", log], os.environ)
     with open(log) as lines:
-        epoch = [r for r in map(json.loads, lines) if r["event"] == "epoch"][0]
-    return epoch["images_per_second"], memory
-
-
-def test_ours(options, device, threads, work):
-    began = time.perf_counter()
-    run([options.cifar, "test", "--data", options.folder, "--device", device, "--threads", str(threads), "--grid", "",
-         "--batch", str(TEST_BATCH), "--model", f"{work}/model.ckpt"], os.environ)
-    return TEST / (time.perf_counter() - began)
+        epoch = [r for r in map(json.loads, lines) if r["event"] == "epoch"][1]
+    return epoch["images_per_second"], TEST / epoch["test_seconds"], memory
 
 
 def run_theirs(options, form, batch, threads, images):
@@ -140,17 +135,16 @@ def main():
     columns = "cpu, images/s | openblas | PyTorch NCHW | channels_last | compiled | cpu / PyTorch's best | cpu / openblas"
     with tempfile.TemporaryDirectory() as work:
         memory = {}
-        for work_name, tables in (("training", batches), ("evaluation", [TEST_BATCH])):
-            print(f"| {work_name}: batch | threads | {columns} |\n|---|---|---|---|---|---|---|---|---|")
+        for name, tables, images in (("training", batches, options.images), ("evaluation", [TEST_BATCH], 0)):
+            print(f"| {name}: batch | threads | {columns} |\n|---|---|---|---|---|---|---|---|---|")
             for threads in all_threads:
                 for batch in tables:
                     ours, theirs = {d: [] for d in DEVICES}, {f: [] for f in FORMS}
                     for _ in range(options.rounds):
                         for device in DEVICES:
-                            ours[device].append(train_ours(options, device, batch, threads, options.images, work)[0]
-                                                if work_name == "training" else test_ours(options, device, threads, work))
+                            train, test, _ = run_ours(options, device, batch, threads, images or 10, work)
+                            ours[device].append(train if images > 0 else test)
                         for form in FORMS:
-                            images = options.images if work_name == "training" else 0
                             speed, used = run_theirs(options, form, batch, threads, images)
                             theirs[form].append(speed)
                             if images > 0:
@@ -160,7 +154,7 @@ def main():
         print("| batch | peak memory, MB | PyTorch's least |\n|---|---|---|")
         for batch in batches:
             # with --limit the trainer gives the memory of the other images back, so this needs a whole epoch
-            used = train_ours(options, "cpu", batch, all_threads[-1], ALL, work)[1]
+            used = run_ours(options, "cpu", batch, all_threads[-1], ALL, work)[2]
             print(f"| {batch} | {used:.0f} | {memory[batch]:.0f} |", flush=True)
 
 
