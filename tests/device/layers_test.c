@@ -50,6 +50,11 @@ static const struct conv_case CONVS[] = {
     {2, 3, 3, 1, 5, 4, 32},
     {2, 3, 3, 1, 5, 4, 33},
     {2, 3, 3, 1, 5, 4, 65},
+    {3, 7, 5, 1, 9, 7, 7},
+    {3, 7, 5, 1, 9, 7, 15},
+    {3, 7, 5, 1, 9, 7, 16},
+    {3, 7, 5, 1, 9, 7, 17},
+    {3, 7, 5, 1, 9, 7, 100},
 };
 
 static const struct norm_case NORMS[] = {
@@ -67,6 +72,10 @@ static const struct norm_case NORMS[] = {
     {7, 1, 9, 1, 1, PLAIN, 1e-5F, 0.0F},
     {4, 3, 2, 1, 33, PLAIN, 1e-3F, 0.1F},
     {9, 2, 2, 2, 65, PLAIN, 1e-5F, 0.1F},
+    {3, 5, 7, 2, 15, PLAIN, 1e-5F, 0.1F},
+    {3, 5, 7, 2, 16, PLAIN, 1e-5F, 0.1F},
+    {3, 5, 7, 1, 17, PLAIN, 1e-5F, 0.1F},
+    {3, 5, 7, 2, 100, PLAIN, 1e-5F, 0.1F},
     {3, 9, 11, 2, 10, FAR, 1e-5F, 0.1F},
     {2, 30, 30, 1, 10, FAR, 1e-5F, 0.1F},
     /* ties everywhere: a window's gradient goes to its first maximum, if that is above 0 */
@@ -81,6 +90,7 @@ static const struct linear_case LINEARS[] = {
     /* in, out, n: the network's; then others */
     {{24, 10, 10}, 10, 1}, {{24, 10, 10}, 10, 2}, {{24, 10, 10}, 10, 10}, {{1, 1, 1}, 1, 1},
     {{1, 1, 1}, 5, 3},     {{7, 1, 1}, 1, 33},    {{2, 3, 5}, 7, 65},     {{3, 1, 4}, 33, 2},
+    {{2, 3, 5}, 10, 15},   {{2, 3, 5}, 10, 16},   {{2, 3, 5}, 10, 17},    {{2, 3, 5}, 10, 100},
 };
 
 static void conv2d_is_the_reference(void **state) {
