@@ -382,7 +382,8 @@ static void convolution(struct host *d, struct tensor *y, const struct tensor *x
 /* ---- dweight and dbias ---- */
 
 /* The work on a weight gradient: a unit is some groups of rows of a block, as many as their V and D
- * fit the cache; units are dealt out in at most RANGES ranges, a pair of points at a time. */
+ * fit the cache; units are dealt out in at most RANGES ranges, a pair of points at a time, and if
+ * that is too little for all threads, also a part of the output channels at a time. */
 struct gradient {
     int groups;       /* of a unit */
     int units;        /* of a block */
@@ -457,11 +458,11 @@ static inline void correlate_tile(vector4 sum[GRADIENT_TAPS], const float *d[GRA
         sum[k] += sums_of_lanes(at[0][k], at[1][k], at[2][k], at[3][k]);
 }
 
-/* Adds one unit to du [2][out][taps] of a pair and, with the first pair, to dbias [out]. V is made
- * for all input channels, D for as few output channels as a tile has. */
+/* Adds one unit to du [2][out][taps] of a pair and, with the first pair, to dbias [out], of the
+ * output channels [from, to). V is made for all input channels, D for those of a tile. */
 static void correlate(float *du, double *dbias, const struct tensor *dy, const struct tensor *x,
                       const struct window *s, const struct gradient *g, int block, int images,
-                      int unit, int pair, float *scratch, const float *zeros) {
+                      int unit, int pair, int from, int to, float *scratch, const float *zeros) {
     const size_t length = (size_t)(s->columns * images);
     const size_t v_pitch = value_pitch(s, length, images), d_pitch = round_up(length, BLOCK);
     const int first = unit * g->groups, groups = least(g->groups, s->groups - first);
@@ -472,25 +473,25 @@ static void correlate(float *du, double *dbias, const struct tensor *dy, const s
     const float *row[POINTS];
     for (int i = 0; i < s->in; i++)
         for (int k = 0; k < groups; k++) {
-            float *to = v + (size_t)i * v_channel + (size_t)k * v_pitch;
+            float *row_of_v = v + (size_t)i * v_channel + (size_t)k * v_pitch;
             input_rows(row, x, block, images, i, (first + k) * s->group - s->pad, zeros);
 #pragma GCC unroll 4
             for (int constant = 0; constant < PAIRS; constant++) /* for its factors */
                 if (constant == pair)
-                    transform_input(to, v_apart, v_pitch, row, plane_size(x, images), span,
+                    transform_input(row_of_v, v_apart, v_pitch, row, plane_size(x, images), span,
                                     constant, 1);
         }
-    for (int o = 0; o < s->out; o += GRADIENT_OUT) {
-        const int count = least(GRADIENT_OUT, s->out - o);
+    for (int o = from; o < to; o += GRADIENT_OUT) {
+        const int count = least(GRADIENT_OUT, to - o);
         for (int i = 0; i < count; i++)
             for (int k = 0; k < groups; k++) {
-                float *to = d + (size_t)i * d_channel + (size_t)k * d_pitch;
+                float *row_of_d = d + (size_t)i * d_channel + (size_t)k * d_pitch;
                 const size_t plane = plane_size(dy, images);
                 input_rows(row, dy, block, images, o + i, (first + k) * s->group, zeros);
                 const double sum =
                     s->group == 4 /* the network's; a constant, so that loops are unrolled */
-                        ? transform_gradient(to, d_apart, row, plane, length, 4, pair)
-                        : transform_gradient(to, d_apart, row, plane, length, s->group, pair);
+                        ? transform_gradient(row_of_d, d_apart, row, plane, length, 4, pair)
+                        : transform_gradient(row_of_d, d_apart, row, plane, length, s->group, pair);
                 if (pair == 0) /* the task of that pair alone writes there */
                     dbias[o + i] += sum;
             }
@@ -507,10 +508,10 @@ static void correlate(float *du, double *dbias, const struct tensor *dy, const s
                               k % s->kernel * images;
                 }
                 correlate_tile(sum, at_d, at_v, d_pitch, v_pitch, groups, length);
-                float *to = du + (p * s->out + o) * g->taps + tap;
+                float *sums = du + (p * s->out + o) * g->taps + tap;
                 for (int i = 0; i < count; i++)
                     for (int k = 0; k < least(GRADIENT_TAPS, g->taps - tap); k++)
-                        to[i * g->taps + k] += sum[k][i];
+                        sums[i * g->taps + k] += sum[k][i];
             }
     }
 }
@@ -542,7 +543,9 @@ static void finish_gradient(float *dweight, const float *du, const struct window
 static void weight_gradient(struct host *d, float *dweight, float *dbias, const struct tensor *dy,
                             const struct tensor *x, const struct window *s, int n) {
     const struct gradient g = gradient_of(s, n);
-    const int blocks = block_count(n), units = blocks * g.units;
+    const int blocks = block_count(n), units = blocks * g.units, shares = g.ranges * PAIRS;
+    const int tiles = (s->out + GRADIENT_OUT - 1) / GRADIENT_OUT;
+    const int parts = least((2 * d->threads + shares - 1) / shares, tiles);
     const size_t pair_size = (size_t)(2 * s->out * g.taps), range_size = PAIRS * pair_size;
     const size_t du_size = round_up((size_t)g.ranges * range_size, BLOCK);
     const size_t bias_size = round_up(2 * (size_t)(g.ranges * s->out), BLOCK); /* doubles */
@@ -553,14 +556,17 @@ static void weight_gradient(struct host *d, float *dweight, float *dbias, const 
     float *zeros = du + du_size + bias_size, *scratch = zeros + zero_size;
     memset(du, 0, (du_size + bias_size + zero_size) * sizeof *du);
 #pragma omp parallel for num_threads(d->threads) schedule(dynamic)
-    for (int task = 0; task < g.ranges * PAIRS; task++) {
-        const int range = task / PAIRS, pair = task % PAIRS;
+    for (int task = 0; task < shares * parts; task++) {
+        const int part = task % parts, pair = task / parts % PAIRS, range = task / parts / PAIRS;
+        const int from = tiles * part / parts * GRADIENT_OUT;
+        const int to = least(tiles * (part + 1) / parts * GRADIENT_OUT, s->out);
         const int end = (int)((int64_t)units * (range + 1) / g.ranges);
         for (int unit = (int)((int64_t)units * range / g.ranges); unit < end; unit++) {
             const int block = unit / g.units;
             correlate(du + (size_t)range * range_size + (size_t)pair * pair_size,
                       bias_sums + range * s->out, dy, x, s, &g, block, block_images(n, block),
-                      unit % g.units, pair, scratch + (size_t)omp_get_thread_num() * g.own, zeros);
+                      unit % g.units, pair, from, to,
+                      scratch + (size_t)omp_get_thread_num() * g.own, zeros);
         }
     }
 #pragma omp parallel for num_threads(d->threads) schedule(static)
