@@ -7,7 +7,7 @@
 struct evaluation {
     int64_t images, correct;
     double loss;    /* mean over the images */
-    double seconds; /* of the passes, until their results were there */
+    double seconds; /* of the pass, until its results were there */
     int64_t confusion[CIFAR10_CLASSES][CIFAR10_CLASSES]; /* [label][prediction]: images */
 };
 

@@ -52,7 +52,7 @@ static bool on_epoch(void *context, const struct train_epoch *e, struct error *e
                   e->epoch, "train_loss", e->train_loss, "test_loss", e->test.loss, "test_accuracy",
                   json_rounded(accuracy, 6), "train_seconds", json_rounded(e->train_seconds, 3),
                   "images_per_second", json_rounded(e->images_per_second, 1), "test_seconds",
-                  json_rounded(e->test.seconds, 3), "best", e->best),
+                  json_rounded(e->test.seconds, 6), "best", e->best),
         error);
 }
 

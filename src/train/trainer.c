@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Images in a batch of the evaluation after each epoch: work for every core, and little memory. */
+/* Images in a batch of the evaluation after each epoch: work for every core, and little memory
+ * (scripts/pytorch/bench.py has PyTorch evaluate as many at once). */
 enum { EVALUATION_BATCH = 100 };
 
 /* Steps are queued in runs that last about so many seconds, so that progress shows; a device that

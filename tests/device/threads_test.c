@@ -11,12 +11,14 @@ static void same_bits(const char *label, const char *what, int threads, const do
 
 static void the_number_of_threads_changes_no_bit(void **state) {
     (void)state;
-    static const int threads[] = {1, 2, 3, 8}, batches[] = {10, 65};
+    static const int threads[] = {1, 2, 3, 8}, batches[] = {10, 15, 65, 145};
     for (size_t batch = 0; batch < COUNT(batches); batch++) {
         const int n = batches[batch];
         const struct layer layers[] = {
             conv_layer(&(struct conv_case){12, 8, 5, 1, 16, 16, n}),
+            conv_layer(&(struct conv_case){12, 11, 5, 1, 16, 16, n}),
             conv_layer(&(struct conv_case){3, 4, 3, 2, 9, 8, n}),
+            conv_layer(&(struct conv_case){3, 4, 3, 1, 9, 6, n}),
             conv_layer(&(struct conv_case){1, 1, 1, 4, 1, 1, n}), /* a part may be all border */
             norm_layer(&(struct norm_case){5, 9, 8, 2, n, PLAIN, 1e-5F, 0.1F}),
             norm_layer(&(struct norm_case){12, 7, 7, 1, n, PLAIN, 1e-5F, 0.1F}),

@@ -90,7 +90,7 @@ struct tensor *cpu_tensor_new(struct device *device, int n, int c, int h, int w)
     struct tensor *t = host_own(d, 1, sizeof *t);
     *t = (struct tensor){.c = c, .h = h, .w = w, .capacity = n, .n = n};
     const size_t rows = (size_t)block_count(n) * (size_t)(c * h);
-    t->data = host_own(d, rows * row_pitch(w, least(n, BLOCK)), sizeof *t->data);
+    t->data = host_own(d, rows * row_pitch(w, least(n, BLOCK)) + BLOCK, sizeof *t->data);
     return t;
 }
 

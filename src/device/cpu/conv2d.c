@@ -57,7 +57,7 @@ enum {
     GRADIENT_OUT = 4, /* the tile of the weight gradient: 12 sums */
     GRADIENT_TAPS = 3,
     GRADIENT_FLOATS = 3 << 14, /* of V and D together, which should fit in a second-level cache */
-    RANGES = 8, /* a batch's share of a weight gradient is added up in so many parts */
+    RANGES = 8, /* a batch's share of a weight gradient is added up in at most so many ranges */
 };
 
 /* ---- polynomials ---- */
@@ -167,48 +167,36 @@ static struct span span_of(const struct window *s, size_t from, size_t pitch, in
 }
 
 /* Has the processor fetch a line of cache that will be read or written, which it does not foresee
- * itself where rows are short. Nothing need be there. */
+ * itself where rows are short. Nothing need be there: behind the last channel it fetches in vain.
+ */
 static inline void fetch(const float *from, size_t ahead) {
     __builtin_prefetch((const void *)((uintptr_t)from + ahead * sizeof *from));
 }
 
-/* A vector of V[pair - first][2] for each of the pairs [first, first + count). */
-static inline void store_values(float *v, size_t apart, const vector x[POINTS], int first,
-                                int count) {
-    for (int i = 0; i < count; i++, v += 2 * apart) {
-        vector value[2];
-        values_of_input(value, x, first + i);
-        store(v, value[0]);
-        store(v + apart, value[1]);
-    }
-}
-
 /* Rows of V for the pairs [first, first + count), V[pair - first][2] at distance `apart`, of one
- * channel and group; the next channel is `plane` floats further. */
+ * channel and group; the next channel is `plane` floats further. The last vector may reach behind
+ * the row of x; what it makes of that gives way to the border's zeros. */
 static inline void transform_input(float *v, size_t apart, size_t pitch, const float *row[POINTS],
                                    size_t plane, struct span span, int first, int count) {
-    const size_t end = span.at + round_up(span.count, LANES);
-    for (int i = 0; i < 2 * count; i++) {
-        memset(v + (size_t)i * apart, 0, span.at * sizeof *v);
-        memset(v + (size_t)i * apart + end, 0, (pitch - end) * sizeof *v);
-    }
-    const size_t whole = span.count / LANES * LANES;
     const float *from[POINTS];
-    vector x[POINTS];
-    v += span.at;
     for (int i = 0; i < POINTS; i++)
         from[i] = row[i] + span.start;
-    for (size_t j = 0; j < whole; j += LANES) {
+    for (size_t j = 0; j < span.count; j += LANES) {
+        vector x[POINTS], value[2];
         for (int i = 0; i < POINTS; i++)
             x[i] = load(from[i] + j);
-        for (int i = POINTS / 2; i < POINTS; i++) /* the group before has fetched the others */
+        for (int i = POINTS / 2; i < POINTS; i++) /* with kernel 5 the others are fetched mostly */
             fetch(from[i], plane + j);
-        store_values(v + j, apart, x, first, count);
+        for (int i = 0; i < count; i++) {
+            float *to = v + (size_t)(2 * i) * apart + span.at + j;
+            values_of_input(value, x, first + i);
+            store(to, value[0]);
+            store(to + apart, value[1]);
+        }
     }
-    if (whole < span.count) {
-        for (int i = 0; i < POINTS; i++)
-            x[i] = load_part(from[i] + whole, span.count - whole);
-        store_values(v + whole, apart, x, first, count);
+    for (int i = 0; i < 2 * count; i++, v += apart) {
+        memset(v, 0, span.at * sizeof *v);
+        memset(v + span.at + span.count, 0, (pitch - span.at - span.count) * sizeof *v);
     }
 }
 

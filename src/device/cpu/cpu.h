@@ -12,7 +12,8 @@
  * and a block is [c][h] of such rows. One pixel to the right is b floats further, whatever b is, so
  * what treats all pixels alike runs along rows and wastes no lane on a batch of 10. Rows start at
  * multiples of 64 bytes, and 16 floats can be read and written at every pixel, for what goes pixel
- * by pixel. Who writes a row writes its zeros, too. */
+ * by pixel; behind the last row there is room for 16 more. Who writes a row writes its zeros, too.
+ */
 #pragma once
 
 #include "../host.h"
