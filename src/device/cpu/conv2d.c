@@ -187,7 +187,7 @@ static inline void transform_input(float *v, size_t apart, size_t pitch, const f
         vector x[POINTS], value[2];
         for (int i = 0; i < POINTS; i++)
             x[i] = load(from[i] + j);
-        for (int i = POINTS / 2; i < POINTS; i++) /* with kernel 5 the others are fetched mostly */
+        for (int i = POINTS / 2; i < POINTS; i++) /* kernel 5: the group above has read the rest */
             fetch(from[i], plane + j);
         for (int i = 0; i < count; i++) {
             float *to = v + (size_t)(2 * i) * apart + span.at + j;
@@ -466,7 +466,7 @@ static void correlate(float *du, double *dbias, const struct tensor *dy, const s
             float *row_of_v = v + (size_t)i * v_channel + (size_t)k * v_pitch;
             input_rows(row, x, block, images, i, (first + k) * s->group - s->pad, zeros);
 #pragma GCC unroll 4
-            for (int constant = 0; constant < PAIRS; constant++) /* for its factors */
+            for (int constant = 0; constant < PAIRS; constant++) /* makes factors constants */
                 if (constant == pair)
                     transform_input(row_of_v, v_apart, v_pitch, row, plane_size(x, images), span,
                                     constant, 1);
