@@ -55,6 +55,7 @@ struct network_state {
 };
 void network_state_new(struct network_state *state); /* zeroed */
 void network_state_free(struct network_state *state);
+void network_state_copy(struct network_state *to, const struct network_state *from);
 
 /* The tensor's floats in a state; NULL for a COUNTER. */
 float *network_tensor_data(const struct network_state *state, const struct network_tensor *tensor);
@@ -85,6 +86,12 @@ bool network_download(const struct network *network, struct network_state *state
  * backward pass, from the loss to the gradients of all parameters. */
 void network_forward(struct network *network, struct loader *loader, bool training, int n);
 void network_backward(struct network *network, int n);
+
+/* Looks for a number that is not finite in what the layers made of the n images of a forward pass
+ * that was the last one and no part of a program. Answers, with an empty `name` if all are finite,
+ * the first layer's name and that number. Errors: the device failed. */
+bool network_find_infinite(const struct network *network, int n, const char **name, double *value,
+                           struct error *error);
 
 /* The logits of the last forward pass, [n][NETWORK_CLASSES]. Errors: the device failed. */
 bool network_logits(const struct network *network, float *logits, int n, struct error *error);

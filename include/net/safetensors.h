@@ -5,7 +5,10 @@
  *                      "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
  *     data      the tensors' bytes, little-endian and row-major; offsets count from its beginning
  *
- * Tensors lie side by side: they may not overlap and leave no byte over. */
+ * Tensors lie side by side: they may not overlap and leave no byte over.
+ *
+ * Files written here carry a checksum in their metadata, "crc32": eight hexadecimal digits, the
+ * CRC-32 (as zlib's crc32) of the whole file with '0' in the place of each of the eight. */
 #pragma once
 
 #include "base/error.h"
@@ -16,8 +19,8 @@
 enum {
     SAFETENSORS_NAME = 64,         /* room for a tensor's name and its final zero */
     SAFETENSORS_RANK = 8,          /* most dimensions */
-    SAFETENSORS_HEADER = 1 << 20,  /* bytes of the longest header that is read: JSON needs up to
-                                    * 80 times as much memory when parsed: 5 GB for 64 MiB */
+    SAFETENSORS_HEADER = 1 << 17,  /* bytes of the longest header that is read: JSON needs up to
+                                    * 80 times as much memory when parsed; ours have 12,000 */
     SAFETENSORS_LARGEST = 1 << 26, /* bytes of the largest file that is read: 64 MiB */
 };
 
@@ -26,17 +29,17 @@ struct safetensors_tensor {
     char dtype[8]; /* "F32", "I64", ... */
     int rank;
     int64_t shape[SAFETENSORS_RANK];
-    const void *data; /* may be unaligned in a file that was read */
-    size_t size;      /* bytes */
-    size_t at;        /* where it begins in the file that was read */
+    void *data;  /* may be unaligned in a file that was read */
+    size_t size; /* bytes */
+    size_t at;   /* where it begins in the file that was read */
 };
 
 /* Text about a file: a few keys and values. */
-enum { METADATA_MOST = 24 };
+enum { METADATA_MOST = 32, METADATA_VALUE = 1024 };
 struct metadata {
     int count;
     struct {
-        char key[32], value[224];
+        char key[32], value[METADATA_VALUE];
     } entry[METADATA_MOST];
 };
 
@@ -47,7 +50,8 @@ void metadata_set(struct metadata *metadata, const char *key, const char *format
 /* The value of a key, or NULL. */
 const char *metadata_get(const struct metadata *metadata, const char *key);
 
-/* Writes a file, all or nothing (file_replace). Errors as file_replace. */
+/* Writes a file, all or nothing (file_replace), tensors with larger elements first, so that all are
+ * aligned. Metadata that is no UTF-8 is left out, the checksum added. Errors as file_replace. */
 bool safetensors_save(const char *path, const struct safetensors_tensor *tensors, int count,
                       const struct metadata *metadata, struct error *error);
 
@@ -55,14 +59,24 @@ bool safetensors_save(const char *path, const struct safetensors_tensor *tensors
 struct safetensors {
     struct safetensors_tensor *tensors; /* [count], in the order of their data */
     int count;
-    struct metadata metadata; /* keys or values that are too long, or too many, are left out */
+    struct metadata metadata; /* without the checksum; what is too long, or too much, is left out */
     uint8_t *bytes;           /* the whole file; tensors point into it */
 };
 
 /* Reads a file and checks all that the format demands: that every length and offset lies in the
  * file, every tensor has a known dtype and as many bytes as its shape needs, and the tensors fill
- * the data without gap or overlap. Errors (STATUS_CHECKPOINT) name the byte, what was found and
- * what was expected; nothing is left to free then. */
+ * the data without gap or overlap. A checksum must be right; only a file that names no "program" of
+ * ours in its metadata, PyTorch's, say, may have none. Errors (STATUS_CHECKPOINT) name the byte,
+ * what was found and what was expected; nothing is left to free then. */
 bool safetensors_load(struct safetensors *file, const char *path, struct error *error);
+
+/* The tensor of that name, or NULL. */
+const struct safetensors_tensor *safetensors_find(const struct safetensors *file, const char *name);
+
+/* Copies a tensor out of a file: wanted->data receives the one of that name, which must have that
+ * dtype and shape; wanted->at becomes its place in the file. Errors (STATUS_CHECKPOINT) name the
+ * tensor, what was found and what was expected; nothing is copied then. `path` is for messages. */
+bool safetensors_take(const struct safetensors *file, const char *path,
+                      struct safetensors_tensor *wanted, struct error *error);
 
 void safetensors_free(struct safetensors *file);

@@ -11,138 +11,95 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are copied as
 /* More steps than anyone trains, and few enough to be counted on from. */
 static const int64_t MOST_BATCHES = INT64_C(1) << 53;
 
-static const char *dtype_of(const struct network_tensor *tensor) {
-    return tensor->kind == COUNTER ? "I64" : "F32";
-}
-
-static size_t size_of(const struct network_tensor *tensor) {
-    return tensor->kind == COUNTER ? sizeof(int64_t) : tensor->count * sizeof(float);
+void checkpoint_list(struct safetensors_tensor list[NETWORK_TENSORS],
+                     const struct network_state *state, const char *prefix) {
+    for (int i = 0; i < NETWORK_TENSORS; i++) {
+        const struct network_tensor *tensor = &network_plan()->tensors[i];
+        const bool counter = tensor->kind == COUNTER;
+        struct safetensors_tensor *to = &list[i];
+        *to = (struct safetensors_tensor){
+            .rank = tensor->rank,
+            .data = counter ? (void *)&state->batches : network_tensor_data(state, tensor),
+            .size = counter ? sizeof state->batches : tensor->count * sizeof(float),
+        };
+        snprintf(to->name, sizeof to->name, "%s%s", prefix, tensor->name);
+        snprintf(to->dtype, sizeof to->dtype, counter ? "I64" : "F32");
+        for (int j = 0; j < tensor->rank; j++)
+            to->shape[j] = tensor->shape[j];
+    }
 }
 
 bool checkpoint_save(const char *path, const struct network_state *state,
                      const struct metadata *metadata, struct error *error) {
-    const struct network_plan *plan = network_plan();
-    struct safetensors_tensor out[NETWORK_TENSORS];
-    int used = 0;
-    /* the 8-byte counters go first, so that everything is aligned */
-    for (int counters = 1; counters >= 0; counters--)
-        for (int i = 0; i < NETWORK_TENSORS; i++) {
-            const struct network_tensor *tensor = &plan->tensors[i];
-            if ((tensor->kind == COUNTER) != counters)
-                continue;
-            struct safetensors_tensor *to = &out[used++];
-            *to = (struct safetensors_tensor){.rank = tensor->rank, .size = size_of(tensor)};
-            snprintf(to->name, sizeof to->name, "%s", tensor->name);
-            snprintf(to->dtype, sizeof to->dtype, "%s", dtype_of(tensor));
-            for (int j = 0; j < tensor->rank; j++)
-                to->shape[j] = tensor->shape[j];
-            if (tensor->kind == COUNTER)
-                to->data = &state->batches;
-            else
-                to->data = network_tensor_data(state, tensor);
-        }
-    return safetensors_save(path, out, used, metadata, error);
+    struct safetensors_tensor list[NETWORK_TENSORS];
+    checkpoint_list(list, state, "");
+    return safetensors_save(path, list, NETWORK_TENSORS, metadata, error);
 }
 
-static void shape_text(char *text, size_t size, int rank, const int64_t shape[]) {
-    size_t used = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < rank && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%lld", i == 0 ? "" : ", ",
-                                 (long long)shape[i]);
-    if (used < size)
-        snprintf(text + used, size - used, "]");
+static bool is_variance(const struct safetensors_tensor *tensor) {
+    return strstr(tensor->name, "running_var") != NULL ||
+           strstr(tensor->name, "exp_avg_sq") != NULL;
 }
 
-static bool check_shape(const char *path, const struct safetensors_tensor *found,
-                        const struct network_tensor *expected, struct error *error) {
-    int64_t shape[4];
-    bool same = found->rank == expected->rank;
-    for (int i = 0; i < expected->rank; i++) {
-        shape[i] = expected->shape[i];
-        same = same && found->shape[i] == shape[i];
+int checkpoint_find_wrong(const struct safetensors_tensor *list, int count, size_t *element,
+                          double *value) {
+    for (int i = 0; i < count; i++) {
+        const float *data = list[i].data;
+        const bool variance = is_variance(&list[i]), floats = strcmp(list[i].dtype, "F32") == 0;
+        for (size_t j = 0; floats && j < list[i].size / sizeof *data; j++)
+            if (!isfinite(data[j]) || (variance && data[j] < 0)) {
+                *element = j;
+                *value = (double)data[j];
+                return i;
+            }
     }
-    if (same)
-        return true;
-    char found_text[200], expected_text[200];
-    shape_text(found_text, sizeof found_text, found->rank, found->shape);
-    shape_text(expected_text, sizeof expected_text, expected->rank, shape);
-    return error_set(error, STATUS_CHECKPOINT,
-                     "%s: tensor %s, at byte %zu: its shape is %s, but %s is expected: the file "
-                     "comes from another network",
-                     path, found->name, found->at, found_text, expected_text);
+    return -1;
 }
 
-static bool check_values(const char *path, const struct safetensors_tensor *found,
-                         const struct network_tensor *expected, struct error *error) {
-    const bool variance = strstr(expected->name, "running_var") != NULL;
-    for (size_t i = 0; i < expected->count; i++) {
-        float value;
-        memcpy(&value, (const char *)found->data + i * sizeof value, sizeof value);
-        if (!isfinite(value) || (variance && value < 0))
-            return error_set(error, STATUS_CHECKPOINT,
-                             "%s: tensor %s: element %zu, at byte %zu, is %g; %s is expected: the "
-                             "file is damaged or its training had diverged",
-                             path, found->name, i, found->at + i * sizeof value, (double)value,
-                             variance ? "a finite number from 0" : "a finite number");
-    }
-    return true;
-}
-
-static bool take_counter(const char *path, const struct safetensors_tensor *found,
-                         struct network_state *state, struct error *error) {
-    memcpy(&state->batches, found->data, sizeof state->batches);
-    if (state->batches >= 0 && state->batches <= MOST_BATCHES)
+static bool check_counter(const char *path, const struct safetensors_tensor *counter,
+                          struct error *error) {
+    int64_t steps;
+    memcpy(&steps, counter->data, sizeof steps);
+    if (steps >= 0 && steps <= MOST_BATCHES)
         return true;
     return error_set(error, STATUS_CHECKPOINT,
                      "%s: tensor %s, at byte %zu: is %lld; a number of steps from 0 to %lld is "
                      "expected: the file is damaged",
-                     path, found->name, found->at, (long long)state->batches,
-                     (long long)MOST_BATCHES);
+                     path, counter->name, counter->at, (long long)steps, (long long)MOST_BATCHES);
 }
 
-/* Copies one tensor of the file into the state once all about it is right. */
-static bool take(const char *path, const struct safetensors_tensor *found,
-                 const struct network_tensor *expected, struct network_state *state,
-                 struct error *error) {
-    if (strcmp(found->dtype, dtype_of(expected)) != 0)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: tensor %s, at byte %zu: its dtype is %s, but %s is expected", path,
-                         found->name, found->at, found->dtype, dtype_of(expected));
-    if (!check_shape(path, found, expected, error))
-        return false;
-    if (expected->kind == COUNTER)
-        return take_counter(path, found, state, error);
-    if (!check_values(path, found, expected, error))
-        return false;
-    memcpy(network_tensor_data(state, expected), found->data, found->size);
+bool checkpoint_take(const struct safetensors *file, const char *path,
+                     struct safetensors_tensor *list, int count, struct error *error) {
+    for (int i = 0; i < count; i++) {
+        if (!safetensors_take(file, path, &list[i], error))
+            return false;
+        size_t element;
+        double value;
+        if (strcmp(list[i].dtype, "I64") == 0 && !check_counter(path, &list[i], error))
+            return false;
+        if (checkpoint_find_wrong(&list[i], 1, &element, &value) == 0)
+            return error_set(error, STATUS_CHECKPOINT,
+                             "%s: tensor %s: element %zu, at byte %zu, is %g; %s is expected: the "
+                             "file is damaged or its training had diverged",
+                             path, list[i].name, element, list[i].at + element * sizeof(float),
+                             value,
+                             is_variance(&list[i]) ? "a finite number from 0" : "a finite number");
+    }
     return true;
 }
 
-static bool take_all(const char *path, const struct safetensors *file, struct network_state *state,
-                     struct error *error) {
-    const struct network_plan *plan = network_plan();
-    for (int i = 0; i < NETWORK_TENSORS; i++) {
-        const struct network_tensor *expected = &plan->tensors[i];
-        int j = 0;
-        while (j < file->count && strcmp(file->tensors[j].name, expected->name) != 0)
-            j++;
-        if (j == file->count)
-            return error_set(error, STATUS_CHECKPOINT,
-                             "%s: tensor %s is missing among the file's %d tensors: the file comes "
-                             "from another network",
-                             path, expected->name, file->count);
-        if (!take(path, &file->tensors[j], expected, state, error))
-            return false;
-    }
+static bool check_strangers(const struct safetensors *file, const char *path,
+                            const struct safetensors_tensor *list, struct error *error) {
     for (int j = 0; j < file->count; j++) {
+        const char *name = file->tensors[j].name;
         int i = 0;
-        while (i < NETWORK_TENSORS && strcmp(file->tensors[j].name, plan->tensors[i].name) != 0)
+        while (i < NETWORK_TENSORS && strcmp(name, list[i].name) != 0)
             i++;
-        if (i == NETWORK_TENSORS)
+        if (i == NETWORK_TENSORS && strncmp(name, CHECKPOINT_MORE, strlen(CHECKPOINT_MORE)) != 0)
             return error_set(error, STATUS_CHECKPOINT,
                              "%s: tensor %s, at byte %zu, is none of this network's %d: the file "
                              "comes from another network",
-                             path, file->tensors[j].name, file->tensors[j].at, NETWORK_TENSORS);
+                             path, name, file->tensors[j].at, NETWORK_TENSORS);
     }
     return true;
 }
@@ -151,10 +108,13 @@ bool checkpoint_load(const char *path, struct network_state *state, struct metad
                      struct error *error) {
     struct safetensors file;
     struct network_state read;
+    struct safetensors_tensor list[NETWORK_TENSORS];
     if (!safetensors_load(&file, path, error))
         return false;
     network_state_new(&read);
-    bool good = take_all(path, &file, &read, error);
+    checkpoint_list(list, &read, "");
+    bool good = checkpoint_take(&file, path, list, NETWORK_TENSORS, error) &&
+                check_strangers(&file, path, list, error);
     if (good) {
         struct network_state before = *state;
         *state = read;

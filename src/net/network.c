@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The network of the tutorial; the names are those of its Python attributes. */
 /* clang-format off: a row a line */
@@ -119,6 +120,13 @@ void network_state_free(struct network_state *state) {
     *state = (struct network_state){0};
 }
 
+void network_state_copy(struct network_state *to, const struct network_state *from) {
+    const struct network_plan *plan = network_plan();
+    memcpy(to->parameters, from->parameters, plan->parameters * sizeof *to->parameters);
+    memcpy(to->statistics, from->statistics, plan->statistics * sizeof *to->statistics);
+    to->batches = from->batches;
+}
+
 float *network_tensor_data(const struct network_state *state, const struct network_tensor *tensor) {
     switch (tensor->kind) {
     case PARAMETER:
@@ -185,6 +193,7 @@ struct row {
         struct linear linear;
     };
     struct tensor *x, *y, *dx, *dy;
+    size_t size; /* floats of y an image */
 };
 
 struct network {
@@ -262,6 +271,7 @@ struct network *network_new(struct device *device, int capacity) {
         const int yw = plan->input[output].w;
         x = row->y = op->tensor_new(device, capacity, yc, yh, yw);
         dx = row->dy = op->tensor_new(device, capacity, yc, yh, yw);
+        row->size = (size_t)yc * (size_t)yh * (size_t)yw;
     }
     net->logits = x;
     net->dlogits = dx;
@@ -347,6 +357,27 @@ void network_backward(struct network *network, int n) {
             break;
         }
     }
+}
+
+bool network_find_infinite(const struct network *network, int n, const char **name, double *value,
+                           struct error *error) {
+    struct device *device = network->device;
+    bool good = true;
+    *name = "";
+    for (int i = 0; good && (*name)[0] == '\0' && i < NETWORK_LAYERS; i++) {
+        const struct row *row = &network->rows[i];
+        const size_t count = (size_t)n * row->size;
+        float *y = memory_new(count, sizeof *y);
+        good = row->y == NULL || device->ops->tensor_download(device, y, row->y, n, error);
+        for (size_t j = 0; good && j < count; j++)
+            if (!isfinite(y[j])) {
+                *name = network_layers[i].name;
+                *value = (double)y[j];
+                break;
+            }
+        free(y);
+    }
+    return good;
 }
 
 bool network_logits(const struct network *network, float *logits, int n, struct error *error) {

@@ -8,10 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 enum { PREFIX = 8 }; /* bytes of the header's length */
 
 static const char METADATA_KEY[] = "__metadata__";
+
+/* The checksum's key in the metadata, what it is while it is computed, and how it stands in the
+ * header. */
+static const char CHECKSUM[] = "crc32", NO_CHECKSUM[] = "00000000",
+                  CHECKSUM_TEXT[] = "\"crc32\":\"";
+enum { CHECKSUM_DIGITS = 8 };
+
+/* Files with this key in their metadata were written by this program. */
+static const char PROGRAM[] = "program";
 
 static const struct {
     const char *name;
@@ -50,6 +60,22 @@ const char *metadata_get(const struct metadata *metadata, const char *key) {
     return NULL;
 }
 
+/* ---- the checksum ---- */
+
+/* Where the checksum's digits are in the header (the first bytes of the file); NULL: nowhere. */
+static uint8_t *find_checksum(uint8_t *bytes, size_t header) {
+    const size_t text = strlen(CHECKSUM_TEXT);
+    uint8_t *found = memmem(bytes, header, CHECKSUM_TEXT, text);
+    if (found == NULL || found + text + CHECKSUM_DIGITS > bytes + header)
+        return NULL;
+    return found + text;
+}
+
+/* Of a whole file whose checksum has been put to NO_CHECKSUM. */
+static void compute_checksum(char digits[CHECKSUM_DIGITS + 1], const uint8_t *bytes, size_t size) {
+    snprintf(digits, CHECKSUM_DIGITS + 1, "%08lx", crc32_z(0, bytes, size));
+}
+
 /* ---- writing ---- */
 
 static void put_length(uint8_t *bytes, uint64_t length) {
@@ -62,6 +88,7 @@ static char *header_of(const struct safetensors_tensor *tensors, int count,
     json_t *header = json_object(), *texts = json_object();
     for (int i = 0; i < metadata->count; i++)
         json_object_set_new(texts, metadata->entry[i].key, json_string(metadata->entry[i].value));
+    json_object_set_new(texts, CHECKSUM, json_string(NO_CHECKSUM));
     json_object_set_new(header, METADATA_KEY, texts);
     size_t offset = 0;
     for (int i = 0; i < count; i++) {
@@ -80,8 +107,15 @@ static char *header_of(const struct safetensors_tensor *tensors, int count,
     return text;
 }
 
-bool safetensors_save(const char *path, const struct safetensors_tensor *tensors, int count,
+bool safetensors_save(const char *path, const struct safetensors_tensor *given, int count,
                       const struct metadata *metadata, struct error *error) {
+    struct safetensors_tensor *tensors = memory_new((size_t)count, sizeof *tensors);
+    int ordered = 0;
+    for (size_t width = 8; width > 0; width /= 2)
+        for (int i = 0; i < count; i++)
+            if (dtype_size(given[i].dtype) == width)
+                tensors[ordered++] = given[i];
+    require(ordered == count);
     char *header = header_of(tensors, count, metadata);
     /* spaces fill the header up so that the data is aligned, as the format asks */
     size_t text = strlen(header), length = (text + 7) / 8 * 8, size = PREFIX + length;
@@ -93,9 +127,13 @@ bool safetensors_save(const char *path, const struct safetensors_tensor *tensors
     memcpy(bytes + PREFIX, header, text);
     for (int i = 0; i < count; at += tensors[i].size, i++)
         memcpy(at, tensors[i].data, tensors[i].size);
+    char checksum[CHECKSUM_DIGITS + 1];
+    compute_checksum(checksum, bytes, size);
+    memcpy(find_checksum(bytes, PREFIX + length), checksum, CHECKSUM_DIGITS);
     bool good = file_replace(path, bytes, size, error);
     free(bytes);
     free(header);
+    free(tensors);
     return good;
 }
 
@@ -131,7 +169,7 @@ static bool bytes_needed(const struct safetensors_tensor *tensor, size_t *needed
 
 /* One entry of the header. `data` is where the data begins in the file, `size` its bytes. */
 static bool get_tensor(struct safetensors_tensor *tensor, const char *path, const char *name,
-                       const json_t *entry, const uint8_t *bytes, size_t data, size_t size,
+                       const json_t *entry, uint8_t *bytes, size_t data, size_t size,
                        struct error *error) {
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     const char *found = dtype != NULL ? dtype : "missing or no text";
@@ -184,16 +222,23 @@ static bool get_tensor(struct safetensors_tensor *tensor, const char *path, cons
     return true;
 }
 
-static bool get_metadata(struct metadata *metadata, const char *path, json_t *texts,
-                         struct error *error) {
+/* Room for a checksum as a file has it, which may be anything. */
+struct checksum {
+    char digits[2 * CHECKSUM_DIGITS]; /* "": none */
+};
+
+static bool get_metadata(struct metadata *metadata, struct checksum *checksum, const char *path,
+                         json_t *texts, struct error *error) {
     const char *key;
     json_t *value;
     bool good = json_is_object(texts);
     json_object_foreach(texts, key, value) {
         good = good && json_is_string(value);
-        if (good && metadata->count < METADATA_MOST &&
-            strlen(key) < sizeof metadata->entry[0].key &&
-            json_string_length(value) < sizeof metadata->entry[0].value)
+        if (good && strcmp(key, CHECKSUM) == 0)
+            snprintf(checksum->digits, sizeof checksum->digits, "%s", json_string_value(value));
+        else if (good && metadata->count < METADATA_MOST &&
+                 strlen(key) < sizeof metadata->entry[0].key &&
+                 json_string_length(value) < sizeof metadata->entry[0].value)
             metadata_set(metadata, key, "%s", json_string_value(value));
     }
     return good || error_set(error, STATUS_CHECKPOINT,
@@ -227,6 +272,36 @@ static bool check_places(const struct safetensors *file, const char *path, size_
     return true;
 }
 
+static bool check_checksum(struct safetensors *file, const struct checksum *checksum,
+                           const char *path, size_t header, size_t size, struct error *error) {
+    const char *expected = checksum->digits;
+    const char *program = metadata_get(&file->metadata, PROGRAM);
+    uint8_t *digits = find_checksum(file->bytes, header);
+    char found[16] = "another";
+    if (expected[0] == '\0' && program == NULL)
+        return true; /* another program's file */
+    if (expected[0] == '\0')
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: its metadata names the program that wrote it, '%.40s', but no %s, "
+                         "which that one writes: the file is damaged or was changed; another "
+                         "program that writes one must leave the key '%s' out",
+                         path, program, CHECKSUM, PROGRAM);
+    if (digits != NULL) {
+        memcpy(digits, NO_CHECKSUM, CHECKSUM_DIGITS);
+        compute_checksum(found, file->bytes, size);
+        memcpy(digits, expected, strnlen(expected, CHECKSUM_DIGITS));
+    }
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    return true; /* no fuzzer guesses a checksum, and what lies behind it is to be tested */
+#endif
+    if (strcmp(found, expected) == 0)
+        return true;
+    return error_set(error, STATUS_CHECKPOINT,
+                     "%s: the %s of its %zu bytes is %s, but its metadata says '%s': the file "
+                     "is damaged, or was changed by a program that kept the metadata",
+                     path, CHECKSUM, size, found, expected);
+}
+
 static bool parse(struct safetensors *file, const char *path, size_t size, struct error *error) {
     uint64_t length = 0;
     for (int i = 0; i < PREFIX; i++)
@@ -257,10 +332,11 @@ static bool parse(struct safetensors *file, const char *path, size_t size, struc
     file->tensors = memory_new(json_object_size(header), sizeof *file->tensors);
     const char *name;
     json_t *entry;
+    struct checksum checksum = {""};
     bool good = true;
     json_object_foreach(header, name, entry) {
         if (strcmp(name, METADATA_KEY) == 0)
-            good = get_metadata(&file->metadata, path, entry, error);
+            good = get_metadata(&file->metadata, &checksum, path, entry, error);
         else if ((good = get_tensor(&file->tensors[file->count], path, name, entry, file->bytes,
                                     data, size - data, error)))
             file->count++;
@@ -271,7 +347,8 @@ static bool parse(struct safetensors *file, const char *path, size_t size, struc
     if (!good)
         return false;
     qsort(file->tensors, (size_t)file->count, sizeof *file->tensors, by_place);
-    return check_places(file, path, data, size, error);
+    return check_places(file, path, data, size, error) &&
+           check_checksum(file, &checksum, path, data, size, error);
 }
 
 bool safetensors_load(struct safetensors *file, const char *path, struct error *error) {
@@ -299,4 +376,53 @@ void safetensors_free(struct safetensors *file) {
     free(file->tensors);
     free(file->bytes);
     *file = (struct safetensors){0};
+}
+
+/* ---- taking tensors out of a file ---- */
+
+const struct safetensors_tensor *safetensors_find(const struct safetensors *file,
+                                                  const char *name) {
+    for (int i = 0; i < file->count; i++)
+        if (strcmp(file->tensors[i].name, name) == 0)
+            return &file->tensors[i];
+    return NULL;
+}
+
+static void shape_text(char *text, size_t size, const struct safetensors_tensor *tensor) {
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < tensor->rank && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i == 0 ? "" : ", ",
+                                 (long long)tensor->shape[i]);
+    if (used < size)
+        snprintf(text + used, size - used, "]");
+}
+
+bool safetensors_take(const struct safetensors *file, const char *path,
+                      struct safetensors_tensor *wanted, struct error *error) {
+    const struct safetensors_tensor *found = safetensors_find(file, wanted->name);
+    if (found == NULL)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: tensor %s is missing among the file's %d tensors: the file comes "
+                         "from another network",
+                         path, wanted->name, file->count);
+    if (strcmp(found->dtype, wanted->dtype) != 0)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: tensor %s, at byte %zu: its dtype is %s, but %s is expected", path,
+                         found->name, found->at, found->dtype, wanted->dtype);
+    bool same = found->rank == wanted->rank;
+    for (int i = 0; i < wanted->rank; i++)
+        same = same && found->shape[i] == wanted->shape[i];
+    if (!same) {
+        char found_text[200], wanted_text[200];
+        shape_text(found_text, sizeof found_text, found);
+        shape_text(wanted_text, sizeof wanted_text, wanted);
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: tensor %s, at byte %zu: its shape is %s, but %s is expected: the "
+                         "file comes from another network",
+                         path, found->name, found->at, found_text, wanted_text);
+    }
+    require(found->size == wanted->size);
+    memcpy(wanted->data, found->data, found->size);
+    wanted->at = found->at;
+    return true;
 }

@@ -458,7 +458,7 @@ static void too_many_tensors_are_refused(void **unused) {
     rewind(stream);
     fwrite(&length, sizeof length, 1, stream);
     fclose(stream);
-    refused("bytes 0 to 7 give a header of", "at most 1048576 are read");
+    refused("bytes 0 to 7 give a header of", "at most 131072 are read");
 }
 
 int main(void) {

@@ -277,6 +277,32 @@ static void smaller_batch_is_the_same_as_a_small_network(void **unused) {
     bench_close(&b);
 }
 
+static void finds_the_first_layer_that_is_not_finite(void **unused) {
+    (void)unused;
+    struct bench b;
+    struct error error;
+    const char *name;
+    double value;
+    bench_open(&b, 0);
+    forward(&b, true);
+    assert_true(network_find_infinite(b.network, BATCH, &name, &value, &error));
+    assert_string_equal(name, "");
+    static const char *const LAYERS[] = {"fc1", "bn4", "conv4", "bn1", "conv1"};
+    for (size_t i = 0; i < sizeof LAYERS / sizeof *LAYERS; i++) {
+        char bias[16];
+        snprintf(bias, sizeof bias, "%s.bias", LAYERS[i]);
+        for (int j = 0; j < NETWORK_TENSORS; j++)
+            if (strcmp(network_plan()->tensors[j].name, bias) == 0)
+                *network_tensor_data(&b.state, &network_plan()->tensors[j]) = INFINITY;
+        network_upload(b.network, &b.state);
+        forward(&b, true);
+        assert_true(network_find_infinite(b.network, BATCH, &name, &value, &error));
+        assert_string_equal(name, LAYERS[i]);
+        assert_true(isinf(value));
+    }
+    bench_close(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plan_is_the_tutorials),
@@ -284,6 +310,7 @@ int main(void) {
         cmocka_unit_test(forward_and_backward_are_pytorchs),
         cmocka_unit_test(pytorchs_checkpoint_gives_pytorchs_logits),
         cmocka_unit_test(smaller_batch_is_the_same_as_a_small_network),
+        cmocka_unit_test(finds_the_first_layer_that_is_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
