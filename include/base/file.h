@@ -34,7 +34,8 @@ bool file_same(const char *a, const char *b);
 bool file_replace(const char *path, const void *bytes, size_t size, struct error *error);
 
 /* Whether file_replace(path) can be expected to work, found out by making and removing its
- * temporary file. `path` itself is not touched. The error says what is wrong: a missing folder, no
+ * temporary file; those that killed processes left there are removed, too. `path` itself is not
+ * touched. The error says what is wrong: a missing folder, no
  * permission, a read-only file system, a folder or a device in the place of the file. (Room for the
  * bytes shows only when they are written.) */
 bool file_check_replaceable(const char *path, struct error *error);

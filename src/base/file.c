@@ -1,8 +1,10 @@
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +185,30 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
     return true;
 }
 
+/* Removes the temporary files of processes that are no more. */
+static void remove_leftovers(const char *target) {
+    char folder[PATH_MAX], leftover[2 * PATH_MAX];
+    const char *slash = strrchr(target, '/'), *name = slash != NULL ? slash + 1 : target;
+    const size_t length = strlen(name);
+    folder_of(folder, target);
+    DIR *entries = opendir(folder);
+    if (entries == NULL)
+        return;
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        const char *rest = entry->d_name + length;
+        char *end;
+        if (strncmp(entry->d_name, name, length) != 0 || *rest++ != '.' || *rest < '1' ||
+            *rest > '9')
+            continue;
+        const long process = strtol(rest, &end, 10);
+        if (strcmp(end, ".tmp") == 0 && kill((pid_t)process, 0) != 0 && errno == ESRCH) {
+            snprintf(leftover, sizeof leftover, "%s/%s", folder, entry->d_name);
+            unlink(leftover);
+        }
+    }
+    closedir(entries);
+}
+
 bool file_check_replaceable(const char *path, struct error *error) {
     struct replacement names;
     int descriptor;
@@ -190,5 +216,6 @@ bool file_check_replaceable(const char *path, struct error *error) {
         return false;
     close(descriptor);
     unlink(names.temporary);
+    remove_leftovers(names.target);
     return true;
 }

@@ -181,6 +181,29 @@ void cifar10_limit(struct cifar10 *images, int64_t count) {
     images->count = count;
 }
 
+static uint64_t mix(uint64_t sum, uint64_t word) {
+    sum ^= word;
+    sum = sum << 31 | sum >> 33;
+    return sum * UINT64_C(0x9e3779b97f4a7c15); /* 2^64 / the golden ratio, odd */
+}
+
+uint64_t cifar10_fingerprint(const struct cifar10 *images, uint64_t seed) {
+    enum { LANES = 8 }; /* that do not wait for each other */
+    uint64_t sum = mix(seed, (uint64_t)images->count), lane[LANES] = {0}, words[LANES];
+    const uint8_t *at = images->records;
+    size_t left = (size_t)images->count * CIFAR10_RECORD;
+    for (; left > 0; left -= left < sizeof words ? left : sizeof words, at += sizeof words) {
+        if (left < sizeof words)
+            memset(words, 0, sizeof words);
+        memcpy(words, at, left < sizeof words ? left : sizeof words);
+        for (int i = 0; i < LANES; i++)
+            lane[i] = mix(lane[i], words[i]);
+    }
+    for (int i = 0; i < LANES; i++)
+        sum = mix(sum, lane[i]);
+    return sum ^ sum >> 32;
+}
+
 void cifar10_free(struct cifar10 *images) {
     free(images->records);
     *images = (struct cifar10){0};

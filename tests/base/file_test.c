@@ -340,6 +340,40 @@ static void a_killed_writer_leaves_the_old_file(void **state) {
     assert_matches("file.*.tmp", 1);
 }
 
+/* What killed writers of this file left is removed by the next one's first check; what only looks
+ * alike, or belongs to a process that lives, is not. */
+static void leftovers_of_the_dead_are_removed(void **state) {
+    static const char *const KEPT[] = {"file",
+                                       "file.tmp",
+                                       "file.x.tmp",
+                                       "file.0.tmp",
+                                       "file.1.tmp",
+                                       "file.999999999.tmp2",
+                                       "afile.999999999.tmp",
+                                       "file2.999999999.tmp"};
+    struct error error;
+    char path[64];
+    (void)state;
+    mkdir("folder", 0777);
+    for (int in_folder = 0; in_folder < 2; in_folder++) {
+        const char *folder = in_folder ? "folder/" : "";
+        for (size_t i = 0; i < sizeof KEPT / sizeof *KEPT; i++) {
+            snprintf(path, sizeof path, "%s%s", folder, KEPT[i]);
+            make(path, "kept");
+        }
+        snprintf(path, sizeof path, "%sfile.999999999.tmp", folder); /* no process has the number */
+        make(path, "left");
+        snprintf(path, sizeof path, "%sfile", folder);
+        assert_true(file_check_replaceable(path, &error));
+        snprintf(path, sizeof path, "%sfile.999999999.tmp", folder);
+        assert_absent(path);
+        for (size_t i = 0; i < sizeof KEPT / sizeof *KEPT; i++) {
+            snprintf(path, sizeof path, "%s%s", folder, KEPT[i]);
+            assert_holds(path, "kept");
+        }
+    }
+}
+
 /* Whoever can guess the temporary file's name must not have another file overwritten. */
 static void a_link_in_place_of_the_temporary_file_is_not_followed(void **state) {
     char name[128];
@@ -435,6 +469,7 @@ int main(void) {
         IN_SCRATCH(folders_without_permission_are_refused),
         IN_SCRATCH(failing_write_leaves_the_old_file),
         IN_SCRATCH(a_killed_writer_leaves_the_old_file),
+        IN_SCRATCH(leftovers_of_the_dead_are_removed),
         IN_SCRATCH(a_link_in_place_of_the_temporary_file_is_not_followed),
         IN_SCRATCH(replaces_in_a_folder_that_may_not_be_read),
         IN_SCRATCH(same_files_are_told),

@@ -342,6 +342,30 @@ static void a_folder_that_may_not_be_read_is_refused(void **state) {
 static const char META[] = "data/batches.meta.txt";
 static const char LETTERS[10][2] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
 
+/* Every byte counts, and where it stands; so do the order of parts and the number of images. */
+static void fingerprints_tell_data_apart(void **state) {
+    (void)state;
+    uint8_t *records = calloc(TRAIN, CIFAR10_RECORD);
+    assert_non_null(records);
+    const struct cifar10 images = {records, TRAIN}, fewer = {records, TRAIN - 1};
+    const struct cifar10 one = {records, 1};
+    const uint64_t zeros = cifar10_fingerprint(&images, 0);
+    assert_true(zeros != cifar10_fingerprint(&fewer, 0));
+    assert_true(zeros != cifar10_fingerprint(&images, 1));
+    assert_true(cifar10_fingerprint(&one, zeros) !=
+                cifar10_fingerprint(&images, cifar10_fingerprint(&one, 0)));
+    uint64_t before = zeros;
+    for (size_t at = 0; at < (size_t)TRAIN * CIFAR10_RECORD; at++) {
+        records[at] = 0x80; /* the bit that a plain product would lose soonest */
+        const uint64_t found = cifar10_fingerprint(&images, 0);
+        assert_true(found != zeros && found != before);
+        before = found;
+        records[at] = 0;
+    }
+    assert_true(zeros == cifar10_fingerprint(&images, 0));
+    free(records);
+}
+
 static void names_are_official_without_a_file(void **state) {
     struct error error;
     struct cifar10_names names;
@@ -465,6 +489,7 @@ int main(void) {
         IN_SCRATCH(folders_without_batches_are_refused),
         IN_SCRATCH(a_folder_with_a_long_name_is_refused),
         IN_SCRATCH(a_folder_that_may_not_be_read_is_refused),
+        IN_SCRATCH(fingerprints_tell_data_apart),
         IN_SCRATCH(names_are_official_without_a_file),
         IN_SCRATCH(names_are_loaded_as_saved),
         IN_SCRATCH(names_are_read_from_all_kinds_of_lines),
