@@ -206,7 +206,7 @@ unit_test() { # PROGRAM [NAME=VALUE...]
 
 trains() { # MODEL PRECISION BATCH [NAME=VALUE...]: an epoch of 2000 images
     ours env "${@:4}" "$bin/cifar-train" --quiet --device cudnn --data "$work/images" --epochs 1 \
-        --limit 2000 --precision "$2" --batch "$3" --model "$1"
+        --limit 2000 --precision "$2" --batch "$3" --model "$1" --last "$1.last"
 }
 
 # Two trainings that must end in the same bits.
@@ -222,7 +222,8 @@ same() { # PRECISION BATCH NAME=VALUE NAME=VALUE
 kernels() { # PRECISION BATCH
     local dot=$out/step.$1.$2.dot
     ours env CIFAR_CUDA_DOT="$dot" "$bin/cifar-train" --quiet --device cudnn --data "$work/steps" \
-        --epochs 1 --limit $((3 * $2)) --precision "$1" --batch "$2" --model "$work/kernels.$1.$2"
+        --epochs 1 --limit $((3 * $2)) --precision "$1" --batch "$2" \
+        --model "$work/kernels.$1.$2" --last "$work/kernels.$1.$2.last"
     "$python" "$report" kernels "$dot"
 }
 
@@ -235,7 +236,7 @@ accuracy() {
     local seed
     for seed in 0 1 2; do
         ours "$bin/cifar-train" --device cudnn --data "$data" --epochs 5 --seed "$seed" \
-            --log "$out/seed$seed.jsonl" --model "$work/seed$seed"
+            --log "$out/seed$seed.jsonl" --overwrite --model "$work/seed$seed" --last "$work/seed$seed.last"
     done
     "$python" "$report" accuracy "$out"
 }
@@ -247,10 +248,11 @@ pytorch() { # SECONDS
 }
 
 sanitize() { # TOOL NAME=VALUE
-    local text status try tool
+    local text status try tool model
+    model=$(mktemp -u "$work/sanitize.XXXXXX")
     local options=(--tool "$1" --error-exitcode 99 --print-limit 20)
     local program=("$bin/cifar-train" --quiet --device cudnn --data "$work/few" --epochs 1 --batch 4
-        --limit 16 --model "$(mktemp -u "$work/sanitize.XXXXXX")")
+        --limit 16 --overwrite --model "$model" --last "$model.last")
     [[ $1 != memcheck ]] || options+=(--leak-check full)
     tool=$(cuda_tool compute-sanitizer) || {
         echo "detail: compute-sanitizer is not there"

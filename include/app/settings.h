@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "net/safetensors.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -20,21 +21,35 @@ struct settings {
     enum command command;
     const char *program; /* what the user called: "cifar-train" */
     bool help, version;
+    uint64_t given;   /* bit i: row i of the table of options was on the command line */
     const char *data; /* NULL: where the data usually is */
-    const char *device, *precision, *model;
+    const char *device, *precision, *model, *last;
+    const char *resume;     /* NULL: a new run */
     const char *log, *grid; /* NULL: none */
     const char *folder;     /* of cifar-synth: its one word */
     int64_t epochs, batch, seed, log_every;
+    int64_t save_every;              /* 0: after each epoch only */
     int64_t threads, limit;          /* 0: all */
     int64_t synth_train, synth_test; /* images to draw */
     double lr, weight_decay;
-    bool quiet, json, confusion;
+    bool quiet, json, confusion, overwrite;
 };
 
 /* Reads the command from the program's name (cifar-train) or else its first word (cifar train),
  * then the options. All values are checked. Errors: STATUS_USAGE. settings->help and ->version are
  * set without a look at what stands behind them. Texts are borrowed from argv. */
 bool settings_parse(struct settings *settings, int argc, char **argv, struct error *error);
+
+/* Writes the settings that a run keeps as texts, under the options' names with _ for -: those that
+ * decide its result, or (`all`) also those that say how it reports and where its files are. A text
+ * that the metadata cannot hold is left out. */
+void settings_record(const struct settings *settings, bool all, struct metadata *about);
+
+/* Makes the settings those of the run that a training state's metadata tells of; its texts are
+ * borrowed. What was given on the command line must be the same, or else the error (STATUS_USAGE)
+ * names both values, but --epochs may be larger, and how often to save and where files are may be
+ * anything. STATUS_CHECKPOINT: the file does not tell, or nothing possible. */
+bool settings_adopt(struct settings *settings, const struct metadata *about, struct error *error);
 
 /* Prints the help of the command, or of the whole program if settings->command is 0. */
 void settings_help(const struct settings *settings);

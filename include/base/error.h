@@ -17,6 +17,7 @@ enum status {
     STATUS_CHECKPOINT = 4, /* a checkpoint that is read */
     STATUS_DEVICE = 5,     /* a device that is not there, not built in or that failed */
     STATUS_DIVERGED = 6,   /* the loss is no longer finite */
+    STATUS_INTERRUPTED = 128, /* by a signal, whose number is added */
 };
 
 struct error {

@@ -4,30 +4,33 @@
 #include "data/cifar10.h"
 #include "net/safetensors.h"
 #include "train/evaluate.h"
+#include "train/train_state.h"
 
 struct train_settings {
     int epochs, batch;
-    int64_t log_every; /* steps */
+    int64_t log_every;  /* steps */
+    int64_t save_every; /* steps; 0: after each epoch only */
     double lr, weight_decay;
     uint64_t seed;
     const char *model; /* where the best checkpoint goes */
+    const char *last;  /* where the training state goes */
 };
 
 /* What an epoch came to. */
 struct train_epoch {
     int epoch;         /* from 1 */
     double train_loss; /* mean over the epoch's images, each at its own step */
-    double train_seconds, images_per_second;
+    double train_seconds, images_per_second; /* of the steps taken here, not before a resume */
     struct evaluation test;
-    bool best; /* so far; the checkpoint has been saved */
+    bool best; /* so far: will be saved now */
 };
 
 /* How far the training of an epoch has come. */
 struct train_progress {
     int epoch;
-    int64_t images; /* done of it */
-    double seconds; /* since it began */
-    double loss;    /* mean over the steps since the last log */
+    int64_t images;           /* done of it */
+    double images_per_second; /* since it began here */
+    double loss;              /* mean over the steps since the last log */
 };
 
 /* Who wants to hear of it; each call happens between steps. */
@@ -36,42 +39,60 @@ struct train_observer {
     /* Often. */
     void (*progress)(void *context, const struct train_progress *progress);
     /* Every log_every steps of an epoch: the mean of their losses. */
-    bool (*step)(void *context, int epoch, int64_t step, double loss, struct error *error);
-    /* After an epoch's evaluation. */
-    bool (*epoch)(void *context, const struct train_epoch *epoch, struct error *error);
+    void (*step)(void *context, int epoch, int64_t step, double loss);
+    /* After an epoch's evaluation, before the files are written. */
+    void (*epoch)(void *context, const struct train_epoch *epoch);
+    /* A file could not be written; training goes on. */
+    void (*warning)(void *context, const char *text);
+    /* Whether training is to stop; asked often. */
+    bool (*stop)(void *context);
 };
 
 /* A run, made ready. */
 struct trainer {
     struct train_settings settings;
-    struct metadata about; /* for the checkpoint */
+    struct metadata model_about, last_about; /* for the two files */
     struct device *device;
     struct network *network;
-    struct network_state state;
-    struct random random;
     struct adam adam;
     struct loader *loader;
     struct pass pass;
     struct evaluator evaluator;
     uint32_t *order;
     float *losses;
-    int64_t run;    /* steps that are queued at once */
-    int best_epoch; /* 0: none yet */
-    double best_accuracy;
+    int64_t run;                  /* steps that are queued at once */
+    int64_t begun;                /* the step at which the device's pass over the data began */
+    struct train_state state;     /* as it was taken from the device last, whole and finite */
+    struct train_state room;      /* for the next */
+    struct random drawn;          /* the generator after it drew the epoch's order */
+    bool model_waits, last_waits; /* to be written: what the file should hold has changed */
+    int failed_writes;
+    struct error failure; /* the last of them */
+    double save_seconds;  /* spent in writing files */
 };
 
-/* Draws the weights as torch.manual_seed(seed); Network() does, and puts them and both data sets on
- * the device; all memory that training needs is taken here. `about` is text for the checkpoint,
- * to which the trainer adds. The data must outlive the device, the trainer must stay where it is.
- */
+/* Steps in an epoch over these images. */
+int64_t trainer_steps(const struct train_settings *settings, const struct cifar10 *train);
+
+/* Makes a run ready: a new one, or the one that `from` is a state of, which train_state_fits() and
+ * which the trainer takes over. Puts the network and both data sets on the device; all memory that
+ * training needs is taken here. The two texts are for the files, to which the trainer adds. The
+ * data must outlive the device, the trainer must stay where it is. */
 void trainer_init(struct trainer *trainer, struct device *device,
                   const struct train_settings *settings, const struct cifar10 *train,
-                  const struct cifar10 *test, const struct metadata *about);
+                  const struct cifar10 *test, const struct metadata *model_about,
+                  const struct metadata *last_about, struct train_state *from);
 void trainer_free(struct trainer *trainer);
 
-/* Trains all epochs: each draws its order as torch.randperm would next from the same generator,
- * takes a step of Adam for every batch, the smaller last one too, then judges the network on the
- * test set and saves it if it is the best so far. Errors: STATUS_DIVERGED with the step when a loss
- * or what would be saved is no longer finite (the last good checkpoint stays), a checkpoint that
- * could not be written, a device that failed, or what an observer reports. */
+/* Trains from where the state is to the last epoch: each draws its order as torch.randperm would
+ * next from the same generator, takes a step of Adam for every batch, the smaller last one too,
+ * then judges the network on the test set. The training state is saved at the beginning, every
+ * save_every steps and after each epoch; then the network, if it is the best so far. A write that
+ * fails does not end the training: the observer is warned, the file stays as it was, and the next
+ * save tries again.
+ *
+ * Errors: STATUS_DIVERGED with the step, and the tensor that went wrong first, when a loss or what
+ * would be saved is no longer finite (the last good files stay); STATUS_INTERRUPTED when the
+ * observer wanted it to stop, with the state saved; STATUS_FAILURE at the end if a write had
+ * failed; STATUS_DEVICE. */
 bool train(struct trainer *trainer, const struct train_observer *observer, struct error *error);

@@ -87,7 +87,7 @@ def run_ours(options, device, batch, threads, images, work):
     log = f"{work}/log.jsonl"
     _, memory = run([options.cifar, "train", "--quiet", "--data", options.folder, "--epochs", "2", "--device", device,
                      "--batch", str(batch), "--limit", str(images), "--threads", str(threads),
-                     "--model", f"{work}/model.ckpt", "--log", log], os.environ)
+                     "--model", f"{work}/model.ckpt", "--log", log, "--overwrite"], os.environ)
     with open(log) as lines:
         epoch = [r for r in map(json.loads, lines) if r["event"] == "epoch"][1]
     return epoch["images_per_second"], TEST / epoch["test_seconds"], memory

@@ -48,7 +48,7 @@ def expected_losses(images, labels, seed, onednn):
 def found_losses(cifar, folder, seed, work):
     log = f"{work}/seed{seed}.jsonl"
     training = subprocess.Popen([cifar, "train", "--quiet", "--data", folder, "--seed", str(seed), "--epochs", "1",
-                                 "--log-every", "1", "--log", log, "--model", f"{work}/unused.ckpt"])
+                                 "--log-every", "1", "--log", log, "--model", f"{work}/unused.ckpt", "--overwrite"])
     found = []
     while len(found) < STEPS and training.poll() is None:  # a whole epoch is not needed
         if os.path.exists(log):
@@ -86,7 +86,7 @@ def logits(state, images):
 def checkpoints(cifar, folder, work):
     images, labels = tutorial.load(folder, "test")
     ours, theirs = f"{work}/ours.ckpt", f"{work}/theirs.ckpt"
-    run(cifar, "train", "--quiet", "--data", folder, "--epochs", "1", "--limit", "2000", "--model", ours)
+    run(cifar, "train", "--quiet", "--data", folder, "--epochs", "1", "--limit", "2000", "--model", ours, "--overwrite")
     state = load_file(ours)
     save_file(state, theirs)
     for name, path in (("the trainer's", ours), ("PyTorch's", theirs)):

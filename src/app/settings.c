@@ -16,6 +16,10 @@
 #define RUN     (TRAIN | TEST | CLASSES)
 #define EVERY   (RUN | SYNTH)
 
+/* What a run keeps in its files, beside the commands that have an option: its result depends on the
+ * option; its reports do; or it is free to change when the run goes on. */
+enum { RESULT = 16, REPORT = 32, FREE = 64, KEPT = RESULT | REPORT | FREE };
+
 static const struct command_row {
     enum command command;
     const char *name, *words, *summary;
@@ -34,41 +38,53 @@ enum type { FLAG, TEXT, WHOLE, REAL };
 
 #define AT(field) offsetof(struct settings, field)
 
-/* Every option. `initial` is what it is worth when it is not given, `shown` what the help says of
- * that where the value alone would not say it. */
+/* Every option. `roles` are the commands that have it and what a run keeps of it. `initial` is what
+ * it is worth when it is not given, `shown` what the help says of that where the value alone would
+ * not say it. */
 static const struct option_row {
-    int commands;
+    int roles;
     const char *name, *metavar;
     enum type type;
     size_t at;          /* of the value in struct settings */
     double least, most; /* of a number; of TEXT, `least` is its least length */
     const char *initial, *shown, *help;
 } OPTIONS[] = {
-    {RUN, "data", "DIR", TEXT, AT(data), 1, 0, NULL, "$CIFAR10_DIR, else data",
+    {RUN | FREE, "data", "DIR", TEXT, AT(data), 1, 0, NULL, "$CIFAR10_DIR, else data",
      "folder of the batches, or the one that holds cifar-10-batches-bin"},
-    {TRAIN, "epochs", "N", WHOLE, AT(epochs), 1, 1e6, "5", NULL, "passes over the training images"},
-    {TRAIN, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL, "images in a training step"},
+    {TRAIN | RESULT, "epochs", "N", WHOLE, AT(epochs), 1, 1e6, "5", NULL,
+     "passes over the training images"},
+    {TRAIN | RESULT, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL,
+     "images in a training step"},
     {TEST | CLASSES, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL,
      "images that are evaluated, and shown, at once"},
-    {TRAIN, "lr", "X", REAL, AT(lr), 0, 1e30, "0.001", NULL, "learning rate of Adam"},
-    {TRAIN, "weight-decay", "X", REAL, AT(weight_decay), 0, 1e30, "0.0001", NULL,
+    {TRAIN | RESULT, "lr", "X", REAL, AT(lr), 0, 1e30, "0.001", NULL, "learning rate of Adam"},
+    {TRAIN | RESULT, "weight-decay", "X", REAL, AT(weight_decay), 0, 1e30, "0.0001", NULL,
      "factor of the weights that is added to their gradient"},
-    {TRAIN, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL,
+    {TRAIN | RESULT, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL,
      "draws weights and order as torch.manual_seed(S) does"},
     {SYNTH, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL, "draws other images"},
-    {RUN, "device", "NAME", TEXT, AT(device), 1, 0, "auto", NULL,
+    {RUN | RESULT, "device", "NAME", TEXT, AT(device), 1, 0, "auto", NULL,
      "what computes: auto"}, /* the help adds the backends */
-    {RUN, "precision", "NAME", TEXT, AT(precision), 1, 0, "float32", NULL,
+    {RUN | RESULT, "precision", "NAME", TEXT, AT(precision), 1, 0, "float32", NULL,
      "float32, or tf32: a GPU may round factors to 10 bits"},
     {RUN, "threads", "N", WHOLE, AT(threads), 1, 1024, "0", "all cores",
      "CPU threads; results do not depend on them"},
-    {RUN, "model", "FILE", TEXT, AT(model), 1, 0, "best.ckpt", NULL,
+    {RUN | FREE, "model", "FILE", TEXT, AT(model), 1, 0, "best.ckpt", NULL,
      "the checkpoint (safetensors, PyTorch's state_dict)"},
-    {TRAIN, "log", "FILE", TEXT, AT(log), 1, 0, NULL, "none",
+    {TRAIN, "last", "FILE", TEXT, AT(last), 1, 0, NULL, "last.ckpt beside the model",
+     "the training state, to go on from with --resume"},
+    {TRAIN | FREE, "save-every", "N", WHOLE, AT(save_every), 1, 1e9, "0", "each epoch",
+     "writes the training state also every N steps"},
+    {TRAIN, "resume", "FILE", TEXT, AT(resume), 1, 0, NULL, NULL,
+     "goes on with the run of a training state, with its settings, as if it had never stopped; "
+     "--epochs may be raised"},
+    {TRAIN, "overwrite", NULL, FLAG, AT(overwrite), 0, 0, NULL, NULL,
+     "begins a new run where another one's files are"},
+    {TRAIN | FREE, "log", "FILE", TEXT, AT(log), 1, 0, NULL, "none",
      "writes a record of the run, a JSON object a line"},
-    {TRAIN, "log-every", "N", WHOLE, AT(log_every), 1, 1e9, "1000", NULL,
+    {TRAIN | REPORT, "log-every", "N", WHOLE, AT(log_every), 1, 1e9, "1000", NULL,
      "steps between two reports of the loss"},
-    {TRAIN, "limit", "N", WHOLE, AT(limit), 1, 1e9, "0", "all",
+    {TRAIN | RESULT, "limit", "N", WHOLE, AT(limit), 1, 1e9, "0", "all",
      "trains on the first N training images only"},
     {TRAIN, "quiet", NULL, FLAG, AT(quiet), 0, 0, NULL, NULL, "prints nothing but errors"},
     {TEST, "grid", "FILE", TEXT, AT(grid), 0, 0, "predictions.png", NULL,
@@ -84,6 +100,7 @@ static const struct option_row {
      "shows the versions of the program and its libraries, and the devices built in"},
 };
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
+_Static_assert(OPTION_COUNT <= 64, "settings.given has a bit for each");
 
 /* ---- values ---- */
 
@@ -130,17 +147,109 @@ static bool parse_value(struct settings *settings, const struct option_row *row,
     return false;
 }
 
-static void set_initial(struct settings *settings) {
+static void set_initial(struct settings *settings, const struct option_row *row) {
     struct error error;
+    if (row->type == WHOLE) /* "0" for all may lie below what a user can give */
+        *(int64_t *)(void *)((char *)settings + row->at) = strtoll(row->initial, NULL, 10);
+    else
+        require(parse_value(settings, row, row->initial, &error));
+}
+
+/* ---- the settings of a run, as texts ---- */
+
+static void key_of(char key[32], const struct option_row *row) {
+    snprintf(key, 32, "%s", row->name);
+    for (char *at = key; *at != '\0'; at++)
+        *at = *at == '-' ? '_' : *at;
+}
+
+/* A value as it could be given; false: there is none, or none so short. */
+static bool value_text(const struct settings *settings, const struct option_row *row, char *text,
+                       size_t size) {
+    const char *place = (const char *)settings + row->at;
+    switch (row->type) {
+    case FLAG:
+        break;
+    case TEXT: {
+        const char *value = *(const char *const *)(const void *)place;
+        return value != NULL && (size_t)snprintf(text, size, "%s", value) < size;
+    }
+    case WHOLE:
+        snprintf(text, size, "%lld", (long long)*(const int64_t *)(const void *)place);
+        return true;
+    case REAL: {
+        const double value = *(const double *)(const void *)place;
+        snprintf(text, size, "%.15g", value);
+        if (strtod(text, NULL) != value) /* so few digits are not always enough */
+            snprintf(text, size, "%.17g", value);
+        return true;
+    }
+    }
+    return false;
+}
+
+static bool same_value(const struct settings *a, const struct settings *b,
+                       const struct option_row *row) {
+    char x[METADATA_VALUE], y[METADATA_VALUE];
+    return value_text(a, row, x, sizeof x) && value_text(b, row, y, sizeof y) && strcmp(x, y) == 0;
+}
+
+void settings_record(const struct settings *settings, bool all, struct metadata *about) {
     for (int i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &OPTIONS[i];
-        if (!(row->commands & (int)settings->command) || row->initial == NULL)
+        char key[32], text[METADATA_VALUE];
+        if (!(row->roles & (int)settings->command) || !(row->roles & (all ? KEPT : RESULT)))
             continue;
-        if (row->type == WHOLE) /* "0" for all may lie below what a user can give */
-            *(int64_t *)(void *)((char *)settings + row->at) = strtoll(row->initial, NULL, 10);
-        else
-            require(parse_value(settings, row, row->initial, &error));
+        key_of(key, row);
+        if (value_text(settings, row, text, sizeof text))
+            metadata_set(about, key, "%s", text);
     }
+}
+
+static bool contradiction(const struct settings *settings, const struct option_row *row,
+                          const char *kept, struct error *error) {
+    char given[METADATA_VALUE];
+    value_text(settings, row, given, sizeof given);
+    const bool epochs = row->at == AT(epochs);
+    return error_set(error, STATUS_USAGE, "--%s %s: the run in %s has %s%s; %s", row->name, given,
+                     settings->resume, kept,
+                     strcmp(kept, row->shown != NULL ? row->initial : "") == 0 ? " (all)" : "",
+                     epochs ? "it may be raised, not lowered"
+                            : "leave the option out to go on with that run, or leave --resume out "
+                              "to begin another");
+}
+
+bool settings_adopt(struct settings *settings, const struct metadata *about, struct error *error) {
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &OPTIONS[i];
+        struct settings kept = *settings;
+        struct error wrong;
+        char key[32];
+        if (!(row->roles & COMMAND_TRAIN) || !(row->roles & KEPT))
+            continue;
+        key_of(key, row);
+        const char *text = metadata_get(about, key);
+        if (text == NULL && (row->roles & FREE))
+            continue;
+        if (text == NULL)
+            return error_set(error, STATUS_CHECKPOINT,
+                             "%s: does not say what --%s was in its run: the file is damaged or "
+                             "comes from another version of this program",
+                             settings->resume, row->name);
+        if (row->initial != NULL && strcmp(text, row->initial) == 0)
+            set_initial(&kept, row);
+        else if (!parse_value(&kept, row, text, &wrong))
+            return error_set(error, STATUS_CHECKPOINT, "%s: its metadata is wrong: %s",
+                             settings->resume, wrong.text);
+        const bool given = settings->given >> i & 1;
+        const bool open = row->at == AT(device) && strcmp(settings->device, "auto") == 0;
+        const bool raised = row->at == AT(epochs) && settings->epochs > kept.epochs;
+        if (!given || open)
+            *settings = kept;
+        else if (!(row->roles & FREE) && !raised && !same_value(settings, &kept, row))
+            return contradiction(settings, row, text, error);
+    }
+    return true;
 }
 
 /* ---- the command line ---- */
@@ -212,12 +321,28 @@ static bool is_whole(const char *name, char *const *argv) {
            (word[2 + length] == '\0' || word[2 + length] == '=');
 }
 
+static bool is_given(const struct settings *settings, const char *name) {
+    for (int i = 0; i < OPTION_COUNT; i++)
+        if ((settings->given >> i & 1) && strcmp(OPTIONS[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Where the training state is when nobody says: in the model's folder. */
+static const char *beside(const char *model) {
+    static char path[4096];
+    const char *slash = strrchr(model, '/');
+    snprintf(path, sizeof path, "%.*slast.ckpt", slash != NULL ? (int)(slash + 1 - model) : 0,
+             model);
+    return path;
+}
+
 static bool parse_options(struct settings *settings, int argc, char **argv, struct error *error) {
     struct option known[OPTION_COUNT + 1] = {{0}};
     const struct option_row *rows[OPTION_COUNT];
     int count = 0, chosen = 0, answer;
     for (int i = 0; i < OPTION_COUNT; i++)
-        if (OPTIONS[i].commands & (int)settings->command) {
+        if (OPTIONS[i].roles & (int)settings->command) {
             rows[count] = &OPTIONS[i];
             known[count++] = (struct option){OPTIONS[i].name, OPTIONS[i].type != FLAG, NULL, 1};
         }
@@ -232,6 +357,7 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
                              argv[optind - 1 - (optarg == argv[optind - 1])], rows[chosen]->name);
         if (!parse_value(settings, rows[chosen], optarg, error))
             return false;
+        settings->given |= UINT64_C(1) << (rows[chosen] - OPTIONS);
         if (settings->help || settings->version)
             return true;
     }
@@ -239,6 +365,11 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
         strcmp(settings->precision, "tf32") != 0)
         return error_set(error, STATUS_USAGE, "--precision %s: float32 or tf32 is expected",
                          settings->precision);
+    if (settings->resume != NULL && settings->overwrite)
+        return error_set(error, STATUS_USAGE,
+                         "--resume goes on with a run, --overwrite begins a new one; choose one");
+    if (settings->model != NULL && !is_given(settings, "last"))
+        settings->last = settings->resume != NULL ? settings->resume : beside(settings->model);
     const bool wants_folder = settings->command == COMMAND_SYNTH;
     if (wants_folder && optind < argc)
         settings->folder = argv[optind++];
@@ -255,7 +386,9 @@ bool settings_parse(struct settings *settings, int argc, char **argv, struct err
         return false;
     if (settings->help || settings->version)
         return true;
-    set_initial(settings);
+    for (int i = 0; i < OPTION_COUNT; i++)
+        if ((OPTIONS[i].roles & (int)settings->command) && OPTIONS[i].initial != NULL)
+            set_initial(settings, &OPTIONS[i]);
     return parse_options(settings, argc, argv, error);
 }
 
@@ -288,7 +421,7 @@ void settings_help(const struct settings *settings) {
     printf("Usage: cifar-%s%s [options]\n%s\n\n", command->name, command->words, command->summary);
     for (int i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &OPTIONS[i];
-        if (!(row->commands & (int)settings->command))
+        if (!(row->roles & (int)settings->command))
             continue;
         char left[40];
         snprintf(left, sizeof left, "--%s%s%s", row->name, row->metavar ? " " : "",
@@ -303,5 +436,5 @@ void settings_help(const struct settings *settings) {
         print_wrapped(right);
     }
     printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 data, 4 checkpoint, 5 device,\n"
-           "6 the loss is no longer finite.\n");
+           "6 the loss is no longer finite, 130 or 143 interrupted.\n");
 }

@@ -1,4 +1,5 @@
 #include "app/commands.h"
+#include "app/interrupt.h"
 #include "app/json_output.h"
 #include "app/live_line.h"
 #include "app/run_log.h"
@@ -7,8 +8,12 @@
 #include "base/file.h"
 #include "train/trainer.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* Who listens to a run, and what for. */
 struct listener {
@@ -18,25 +23,37 @@ struct listener {
     int64_t images; /* in an epoch */
 };
 
+/* A message on standard error, of the form of main()'s. */
+static void warn(struct listener *l, const char *text) {
+    live_line_clear(&l->line);
+    fprintf(stderr, "%s: warning: %s\n", l->settings->program, text);
+}
+
+/* A log that cannot be written does not end the training: what is missing waits in memory. */
+static void record(struct listener *l, json_t *record) {
+    struct error error;
+    const bool waited = l->log->waiting_size > 0;
+    if (!run_log_write(l->log, record, &error) && !waited)
+        warn(l, error.text);
+}
+
 static void on_progress(void *context, const struct train_progress *p) {
     struct listener *l = context;
     const int epochs = (int)l->settings->epochs;
     live_line_draw(&l->line, p->epoch, epochs, (p->epoch - 1) * l->images + p->images,
-                   epochs * l->images, p->loss, (double)p->images / p->seconds);
+                   epochs * l->images, p->loss, p->images_per_second);
 }
 
-static bool on_step(void *context, int epoch, int64_t step, double loss, struct error *error) {
+static void on_step(void *context, int epoch, int64_t step, double loss) {
     struct listener *l = context;
     live_line_clear(&l->line);
     if (!l->settings->quiet)
         printf("[%d, %5lld] loss: %.3f\n", epoch, (long long)step, loss);
-    return run_log_write(l->log,
-                         json_pack("{s:s, s:i, s:I, s:f}", "event", "step", "epoch", epoch, "step",
-                                   (json_int_t)step, "loss", loss),
-                         error);
+    record(l, json_pack("{s:s, s:i, s:I, s:f}", "event", "step", "epoch", epoch, "step",
+                        (json_int_t)step, "loss", loss));
 }
 
-static bool on_epoch(void *context, const struct train_epoch *e, struct error *error) {
+static void on_epoch(void *context, const struct train_epoch *e) {
     struct listener *l = context;
     const double accuracy = evaluation_accuracy(&e->test);
     live_line_clear(&l->line);
@@ -44,16 +61,25 @@ static bool on_epoch(void *context, const struct train_epoch *e, struct error *e
         printf("Epoch %d: test accuracy %.2f %%, test loss %.4f, train loss %.4f, %.1f s, %.0f "
                "images/s%s%s\n",
                e->epoch, accuracy, e->test.loss, e->train_loss, e->train_seconds,
-               e->images_per_second, e->best ? "; best so far, saved to " : "",
+               e->images_per_second, e->best ? "; best so far: " : "",
                e->best ? l->settings->model : "");
-    return run_log_write(
-        l->log,
-        json_pack("{s:s, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:b}", "event", "epoch", "epoch",
-                  e->epoch, "train_loss", e->train_loss, "test_loss", e->test.loss, "test_accuracy",
-                  json_rounded(accuracy, 6), "train_seconds", json_rounded(e->train_seconds, 3),
-                  "images_per_second", json_rounded(e->images_per_second, 1), "test_seconds",
-                  json_rounded(e->test.seconds, 6), "best", e->best),
-        error);
+    record(l, json_pack("{s:s, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:b}", "event", "epoch", "epoch",
+                        e->epoch, "train_loss", e->train_loss, "test_loss", e->test.loss,
+                        "test_accuracy", json_rounded(accuracy, 6), "train_seconds",
+                        json_rounded(e->train_seconds, 3), "images_per_second",
+                        json_rounded(e->images_per_second, 1), "test_seconds",
+                        json_rounded(e->test.seconds, 6), "best", e->best));
+}
+
+static void on_warning(void *context, const char *text) {
+    struct listener *l = context;
+    warn(l, text);
+    record(l, json_pack("{s:s, s:o}", "event", "warning", "text", json_text(text)));
+}
+
+static bool on_stop(void *context) {
+    (void)context;
+    return interrupt_signal() != 0;
 }
 
 static void print_settings(const struct settings *s, const struct workplace *w, const char *device,
@@ -73,6 +99,10 @@ static void print_settings(const struct settings *s, const struct workplace *w, 
            s->weight_decay, (long long)s->seed);
     printf("  memory    %.1f MB images, %.1f MB on the device\n", images, memory);
     printf("  model     %s\n", s->model);
+    printf("  state     %s, after each epoch", s->last);
+    if (s->save_every > 0)
+        printf(" and every %lld steps", (long long)s->save_every);
+    printf("\n");
     if (s->log != NULL)
         printf("  log       %s, every %lld steps\n", s->log, (long long)s->log_every);
 }
@@ -81,95 +111,257 @@ static json_t *start_record(const struct settings *s, const struct workplace *w,
                             const struct trainer *trainer) {
     return json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, "
-        "s:o, s:o, s:I}",
+        "s:I, s:o, s:o, s:o, s:I}",
         "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
         "device_description", device, "precision", w->device->tf32 ? "tf32" : "float32", "data",
         json_text(w->folder), "synthetic", w->synthetic, "train_images", (json_int_t)w->train.count,
         "test_images", (json_int_t)w->test.count, "epochs", (json_int_t)s->epochs, "batch",
         trainer->pass.whole.n, "lr", s->lr, "weight_decay", s->weight_decay, "seed",
         (json_int_t)s->seed, "threads", (json_int_t)w->threads, "log_every",
-        (json_int_t)s->log_every, "limit", s->limit > 0 ? json_integer(s->limit) : json_null(),
-        "model", json_text(s->model), "parameters", (json_int_t)network_plan()->parameters);
+        (json_int_t)s->log_every, "save_every", (json_int_t)s->save_every, "limit",
+        s->limit > 0 ? json_integer(s->limit) : json_null(), "model", json_text(s->model), "last",
+        json_text(s->last), "parameters", (json_int_t)network_plan()->parameters);
+}
+
+static json_t *resume_record(const struct settings *s, const struct workplace *w,
+                             const char *device, const struct train_state *state) {
+    return json_pack("{s:s, s:o, s:I, s:I, s:s, s:s, s:I, s:I}", "event", "resume", "from",
+                     json_text(s->resume), "epoch", (json_int_t)state->epoch, "step",
+                     (json_int_t)state->step, "version", CIFAR_VERSION, "device_description",
+                     device, "threads", (json_int_t)w->threads, "epochs", (json_int_t)s->epochs);
+}
+
+static json_t *end_record(const struct trainer *trainer, double seconds, bool good,
+                          const struct error *error) {
+    const struct train_best *best = &trainer->state.best;
+    return json_pack("{s:s, s:b, s:I, s:o, s:o, s:o, s:o*}", "event", "end", "finished", good,
+                     "best_epoch", (json_int_t)best->epoch, "best_accuracy",
+                     json_rounded(best->epoch > 0 ? best->accuracy : (double)NAN, 6), "seconds",
+                     json_rounded(seconds, 3), "save_seconds",
+                     json_rounded(trainer->save_seconds, 6), "error",
+                     good ? NULL : json_text(error->text));
+}
+
+static void print_resume(const struct settings *s, const struct trainer *trainer) {
+    const struct train_state *state = &trainer->state;
+    if (state->epoch > s->epochs)
+        printf("%s: this run is finished; a larger --epochs than %lld goes on with it\n", s->resume,
+               (long long)s->epochs);
+    else
+        printf("Going on with %s: epoch %lld of %lld, after step %lld of %lld\n", s->resume,
+               (long long)state->epoch, (long long)s->epochs, (long long)state->step,
+               (long long)trainer->pass.steps);
+    if (state->best.epoch > 0)
+        printf("Best test accuracy so far %.2f %% (epoch %lld), in %s\n", state->best.accuracy,
+               (long long)state->best.epoch, s->model);
 }
 
 static bool run(struct trainer *trainer, struct listener *listener, const struct workplace *w,
                 struct error *error) {
     const struct settings *s = listener->settings;
+    const struct train_best *best = &trainer->state.best;
+    const bool resumes = s->resume != NULL, over = trainer->state.epoch > s->epochs;
     char device[512];
     w->device->ops->describe(w->device, device, sizeof device);
     if (!s->quiet)
         print_settings(s, w, device, trainer);
-    if (!run_log_write(listener->log, start_record(s, w, device, trainer), error))
+    if (!s->quiet && resumes)
+        print_resume(s, trainer);
+    if (!run_log_write(listener->log,
+                       resumes ? resume_record(s, w, device, &trainer->state)
+                               : start_record(s, w, device, trainer),
+                       error))
         return false;
 
     live_line_init(&listener->line, !s->quiet);
+    interrupt_watch();
     const double began = clock_seconds();
-    const struct train_observer observer = {listener, on_progress, on_step, on_epoch};
+    const struct train_observer observer = {listener, on_progress, on_step,
+                                            on_epoch, on_warning,  on_stop};
     const bool good = train(trainer, &observer, error);
     live_line_clear(&listener->line);
     const double seconds = clock_seconds() - began;
-    if (good && !s->quiet)
-        printf("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %d), in %s\n",
-               seconds, trainer->best_accuracy, trainer->best_epoch, s->model);
-    struct error second; /* a log that fails now must not hide why training failed */
-    return run_log_write(
-               listener->log,
-               json_pack(
-                   "{s:s, s:b, s:i, s:o, s:o, s:o*}", "event", "end", "finished", good,
-                   "best_epoch", trainer->best_epoch, "best_accuracy",
-                   json_rounded(trainer->best_epoch > 0 ? trainer->best_accuracy : (double)NAN, 6),
-                   "seconds", json_rounded(seconds, 3), "error",
-                   good ? NULL : json_text(error->text)),
-               good ? error : &second) &&
-           good;
+    if (good && !over && !s->quiet)
+        printf("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %lld), in %s\n",
+               seconds, best->accuracy, (long long)best->epoch, s->model);
+    record(listener, end_record(trainer, seconds, good, error));
+    if (!good && error->status == STATUS_INTERRUPTED)
+        error->status += (enum status)interrupt_signal();
+    return good;
+}
+
+/* ---- before a run ---- */
+
+/* The files that a run writes, by the options that name them. */
+enum { OUTPUTS = 3 };
+struct output {
+    const char *option, *path; /* path NULL: not wanted */
+};
+static void list_outputs(struct output outputs[OUTPUTS], const struct settings *s) {
+    outputs[0] = (struct output){"model", s->model};
+    outputs[1] = (struct output){"last", s->last};
+    outputs[2] = (struct output){"log", s->log};
+}
+
+/* What is in a file that is there already. */
+static void describe_file(const char *path, char *text, size_t size) {
+    struct safetensors file;
+    struct error error;
+    snprintf(text, size, "a file that is no checkpoint");
+    if (!safetensors_load(&file, path, &error))
+        return;
+    const char *epoch = metadata_get(&file.metadata, "epoch");
+    const char *seed = metadata_get(&file.metadata, "seed");
+    const char *accuracy = metadata_get(&file.metadata, "test_accuracy");
+    snprintf(text, size, "a run's checkpoint: epoch %.40s, seed %.40s%s%.40s%s",
+             epoch ? epoch : "unknown", seed ? seed : "unknown", accuracy ? ", accuracy " : "",
+             accuracy ? accuracy : "", accuracy ? " %" : "");
+    safetensors_free(&file);
+}
+
+/* A new run must not write over another one's files by accident. */
+static bool check_overwriting(const struct settings *s, struct error *error) {
+    struct output outputs[OUTPUTS];
+    list_outputs(outputs, s);
+    for (int i = 0; i < OUTPUTS; i++) {
+        const struct output *o = &outputs[i];
+        struct stat info;
+        char found[256] = "another run's log";
+        if (o->path == NULL || stat(o->path, &info) != 0 || !S_ISREG(info.st_mode))
+            continue;
+        if (o->path != s->log)
+            describe_file(o->path, found, sizeof found);
+        char go_on[4200] = "";
+        if (access(s->last, F_OK) == 0)
+            snprintf(go_on, sizeof go_on, "--resume %s goes on with that run, ", s->last);
+        return error_set(error, STATUS_USAGE,
+                         "--%s %s: is there already (%s); %s--overwrite begins a new one in its "
+                         "place, and --model, --last and --log name other files",
+                         o->option, o->path, found, go_on);
+    }
+    return true;
 }
 
 /* What cannot be written, or would be written over, is found out now, not after an hour. */
 static bool check_outputs(const struct settings *s, const struct workplace *w,
                           struct error *error) {
-    if (s->log != NULL && file_same(s->log, s->model))
-        return error_set(error, STATUS_USAGE, "--log and --model are the same file, %s; name two",
-                         s->model);
-    return workplace_spares(w, "model", s->model, error) &&
-           (s->log == NULL || workplace_spares(w, "log", s->log, error)) &&
-           file_check_replaceable(s->model, error);
+    struct output outputs[OUTPUTS];
+    list_outputs(outputs, s);
+    for (int i = 0; i < OUTPUTS; i++) {
+        const struct output *o = &outputs[i];
+        for (int j = 0; o->path != NULL && j < i; j++)
+            if (file_same(o->path, outputs[j].path))
+                return error_set(error, STATUS_USAGE,
+                                 "--%s and --%s are the same file, %s; name two", o->option,
+                                 outputs[j].option, o->path);
+        if (o->path != NULL && !workplace_spares(w, o->option, o->path, error))
+            return false;
+    }
+    return file_check_replaceable(s->model, error) && file_check_replaceable(s->last, error) &&
+           (s->resume != NULL || s->overwrite || check_overwriting(s, error));
 }
 
-bool command_train(const struct settings *s, struct error *error) {
-    struct workplace w;
-    struct run_log log;
-    if (!workplace_open(&w, s, true, error))
-        return false;
-    if (s->limit > 0)
-        cifar10_limit(&w.train, s->limit);
-    if (!check_outputs(s, &w, error) || !run_log_open(&log, s->log, error)) {
-        workplace_close(&w);
-        return false;
-    }
+/* Whether the data is what the state's run was trained on. */
+static bool check_data(const struct settings *s, const struct workplace *w,
+                       const struct metadata *kept, const char *fingerprint, struct error *error) {
+    const char *before = metadata_get(kept, "data_fingerprint");
+    return (before != NULL && strcmp(before, fingerprint) == 0) ||
+           error_set(error, STATUS_DATA,
+                     "%s: is not the data of the run in %s: its %lld training and %lld test images "
+                     "have fingerprint %s, that run's %s training and %s test images have %s; "
+                     "name its data with --data",
+                     w->folder, s->resume, (long long)w->train.count, (long long)w->test.count,
+                     fingerprint, metadata_get(kept, "train_images"),
+                     metadata_get(kept, "test_images"), before != NULL ? before : "none");
+}
 
+/* The texts that the run's two files carry. */
+static void write_about(struct metadata *model, struct metadata *last, const struct settings *s,
+                        const struct workplace *w, const char *fingerprint) {
+    *model = (struct metadata){0};
+    metadata_set(model, "format", "pt"); /* what PyTorch's own tools write and ask for */
+    metadata_set(model, "format_version", "1");
+    metadata_set(model, "program", "cifar %s", CIFAR_VERSION);
+    settings_record(s, false, model);
+    metadata_set(model, "device", "%s", w->device->ops->name);
+    metadata_set(model, "trained_on", "%s", workplace_data_kind(w));
+    metadata_set(model, "data_fingerprint", "%s", fingerprint);
+    metadata_set(model, "train_images", "%lld", (long long)w->train.count);
+    metadata_set(model, "test_images", "%lld", (long long)w->test.count);
+    *last = *model;
+    settings_record(s, true, last);
+    metadata_set(last, "device", "%s", w->device->ops->name);
+}
+
+static bool train_with(const struct settings *s, struct workplace *w, struct train_state *from,
+                       const struct metadata *kept, struct error *error) {
+    struct metadata model_about, last_about;
     struct trainer trainer;
+    struct run_log log;
+    char fingerprint[20];
+    if (s->limit > 0)
+        cifar10_limit(&w->train, s->limit);
+    snprintf(fingerprint, sizeof fingerprint, "%016llx",
+             (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
     const struct train_settings settings = {
         .epochs = (int)s->epochs,
         .batch = (int)s->batch,
         .log_every = s->log_every,
+        .save_every = s->save_every,
         .lr = s->lr,
         .weight_decay = s->weight_decay,
         .seed = (uint64_t)s->seed,
         .model = s->model,
+        .last = s->last,
     };
-    struct metadata about = {0};
-    metadata_set(&about, "format", "pt"); /* what PyTorch's own tools write and ask for */
-    metadata_set(&about, "format_version", "1");
-    metadata_set(&about, "program", "cifar %s", CIFAR_VERSION);
-    metadata_set(&about, "device", "%s", w.device->ops->name);
-    metadata_set(&about, "data", "%s", workplace_data_kind(&w));
-    trainer_init(&trainer, w.device, &settings, &w.train, &w.test, &about);
-    struct listener listener = {.settings = s, .log = &log, .images = w.train.count};
+    if (from != NULL &&
+        (!check_data(s, w, kept, fingerprint, error) ||
+         !train_state_fits(from, trainer_steps(&settings, &w->train), s->resume, error)))
+        return false;
+    if (!check_outputs(s, w, error))
+        return false;
+    if (!(from == NULL ? run_log_open(&log, s->log, error)
+                       : run_log_reopen(&log, s->log, from->epoch, from->step, error)))
+        return false;
 
-    bool good = run(&trainer, &listener, &w, error);
-    struct error second;
+    write_about(&model_about, &last_about, s, w, fingerprint);
+    trainer_init(&trainer, w->device, &settings, &w->train, &w->test, &model_about, &last_about,
+                 from);
+    struct listener listener = {.settings = s, .log = &log, .images = w->train.count};
+    bool good = run(&trainer, &listener, w, error);
+    const int failures = log.failures;
+    struct error second; /* a log that fails now must not hide why training failed */
     good = run_log_close(&log, good ? error : &second) && good;
+    if (good && failures > 0)
+        good = error_set(error, STATUS_FAILURE,
+                         "%s: the log is complete, but %d of its writes failed on the way", s->log,
+                         failures);
     trainer_free(&trainer);
-    workplace_close(&w);
+    return good;
+}
+
+bool command_train(const struct settings *given, struct error *error) {
+    struct settings settings = *given;
+    struct metadata kept;
+    struct train_state state;
+    struct workplace w;
+    const bool resumes = settings.resume != NULL;
+    if (resumes) {
+        if (access(settings.resume, F_OK) != 0 && errno == ENOENT)
+            return error_set(error, STATUS_CHECKPOINT,
+                             "%s: there is no such training state; cifar-train writes one, "
+                             "last.ckpt, or where --last says",
+                             settings.resume);
+        if (!train_state_load(settings.resume, &state, &kept, error))
+            return false;
+    }
+    bool good = (!resumes || settings_adopt(&settings, &kept, error)) &&
+                workplace_open(&w, &settings, true, error);
+    if (good) {
+        good = train_with(&settings, &w, resumes ? &state : NULL, &kept, error);
+        workplace_close(&w);
+    }
+    if (resumes)
+        train_state_free(&state);
     return good;
 }

@@ -109,7 +109,8 @@ static void print_clean(const char *text) {
 
 void judgement_print(const struct judgement *j, const struct workplace *w,
                      const struct settings *settings) {
-    const char *epoch = metadata_get(&j->about, "epoch"), *data = metadata_get(&j->about, "data");
+    const char *epoch = metadata_get(&j->about, "epoch"),
+               *data = metadata_get(&j->about, "trained_on");
     char text[512];
     printf("model   %s", settings->model);
     if (epoch != NULL && data != NULL) {

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "net/checkpoint.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,21 +19,35 @@ static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* ---- the state, on the device and on the host ---- */
+
+int64_t trainer_steps(const struct train_settings *settings, const struct cifar10 *train) {
+    return (train->count + settings->batch - 1) / settings->batch;
+}
+
 void trainer_init(struct trainer *t, struct device *device, const struct train_settings *settings,
                   const struct cifar10 *train, const struct cifar10 *test,
-                  const struct metadata *about) {
+                  const struct metadata *model_about, const struct metadata *last_about,
+                  struct train_state *from) {
     const struct device_ops *op = device->ops;
     const size_t parameters = network_plan()->parameters;
     const int batch = (int)least(settings->batch, train->count);
     const int evaluation = (int)least(EVALUATION_BATCH, test->count);
-    *t = (struct trainer){.settings = *settings, .about = *about, .device = device, .run = 1};
+    *t = (struct trainer){.settings = *settings,
+                          .model_about = *model_about,
+                          .last_about = *last_about,
+                          .device = device,
+                          .run = 1};
 
-    network_state_new(&t->state);
-    random_seed(&t->random, settings->seed);
-    network_init(&t->state, &t->random);
+    if (from != NULL) {
+        t->state = *from;
+        *from = (struct train_state){0};
+    } else {
+        train_state_new(&t->state, settings->seed);
+    }
+    train_state_new(&t->room, 0);
+    t->model_waits = t->state.best.epoch > 0;
     t->network = network_new(device, batch > evaluation ? batch : evaluation);
-    network_upload(t->network, &t->state);
-
     t->adam = (struct adam){.count = parameters,
                             .lr = settings->lr,
                             .beta1 = 0.9,
@@ -51,142 +64,344 @@ void trainer_init(struct trainer *t, struct device *device, const struct train_s
     evaluator_init(&t->evaluator, t->network, test, evaluation);
     t->order = memory_new((size_t)train->count, sizeof *t->order);
     t->losses = memory_new((size_t)t->pass.steps, sizeof *t->losses);
-
-    metadata_set(&t->about, "seed", "%llu", (unsigned long long)settings->seed);
-    metadata_set(&t->about, "epochs", "%d", settings->epochs);
-    metadata_set(&t->about, "batch", "%d", batch);
-    metadata_set(&t->about, "lr", "%.9g", settings->lr);
-    metadata_set(&t->about, "weight_decay", "%.9g", settings->weight_decay);
-    metadata_set(&t->about, "train_images", "%lld", (long long)train->count);
-    metadata_set(&t->about, "test_images", "%lld", (long long)test->count);
 }
 
 void trainer_free(struct trainer *t) {
     evaluator_free(&t->evaluator);
     network_free(t->network);
-    network_state_free(&t->state);
+    train_state_free(&t->state);
+    train_state_free(&t->room);
     free(t->order);
     free(t->losses);
 }
 
-/* `what` is the loss of a step, say, and `value` what it has become. */
-static bool diverged(const struct trainer *t, int epoch, const char *what, double value,
+/* Puts the state on the device. */
+static void put_state(struct trainer *t) {
+    const struct device_ops *op = t->device->ops;
+    network_upload(t->network, &t->state.network);
+    op->upload(t->device, (struct slice){t->adam.exp_avg, 0}, t->state.exp_avg, t->adam.count);
+    op->upload(t->device, (struct slice){t->adam.exp_avg_sq, 0}, t->state.exp_avg_sq,
+               t->adam.count);
+    op->adam_seek(t->device, t->state.adam_step);
+}
+
+/* Draws the order of the state's epoch and begins a pass over what is left of it. */
+static void begin_pass(struct trainer *t) {
+    const int64_t done = t->state.step * t->pass.whole.n;
+    t->drawn = t->state.random;
+    random_permutation(&t->drawn, t->order, (uint32_t)t->pass.images);
+    t->device->ops->loader_rewind(t->device, t->loader, t->order + done, t->pass.images - done);
+    t->begun = t->state.step;
+}
+
+/* Takes the numbers from the device, after so many steps of the epoch, into the host's room. */
+static bool take_numbers(struct trainer *t, struct error *error) {
+    const struct device_ops *op = t->device->ops;
+    return network_download(t->network, &t->room.network, error) &&
+           op->download(t->device, t->room.exp_avg, (struct slice){t->adam.exp_avg, 0},
+                        t->adam.count, error) &&
+           op->download(t->device, t->room.exp_avg_sq, (struct slice){t->adam.exp_avg_sq, 0},
+                        t->adam.count, error);
+}
+
+/* ---- numbers that are no longer finite ---- */
+
+static const char *in_words(double value) {
+    return isnan(value) ? "NaN" : isinf(value) ? "infinite" : "negative";
+}
+
+/* `what` is the loss of a step, say, `value` what it has become, `first` a word on where. */
+static bool diverged(const struct trainer *t, const char *what, double value, const char *first,
                      struct error *error) {
     char kept[512] = "no checkpoint had been saved yet";
-    if (t->best_epoch > 0)
-        snprintf(kept, sizeof kept, "%.300s still holds epoch %d with %.2f %%", t->settings.model,
-                 t->best_epoch, t->best_accuracy);
+    if (t->state.best.epoch > 0 && !t->model_waits)
+        snprintf(kept, sizeof kept, "%.300s still holds epoch %lld with %.2f %%", t->settings.model,
+                 (long long)t->state.best.epoch, t->state.best.accuracy);
     return error_set(error, STATUS_DIVERGED,
-                     "epoch %d: %s is %s: no longer a finite number; training stops and %s; a "
+                     "epoch %lld: %s is %s: no longer a finite number%s; training stops and %s; a "
                      "smaller --lr (now %g) or another --seed usually helps",
-                     epoch, what, isnan(value) ? "NaN" : "infinite", kept, t->settings.lr);
+                     (long long)t->state.epoch, what, in_words(value), first, kept, t->settings.lr);
+}
+
+/* Says which tensor went wrong first: one of the numbers that step `step` left on the device, else
+ * what a layer makes of the loader's next n images. */
+static bool name_first(struct trainer *t, int64_t step, struct loader *loader, bool training, int n,
+                       char *first, size_t size, struct error *error) {
+    char tensor[SAFETENSORS_NAME];
+    const char *layer;
+    double value;
+    if (!take_numbers(t, error))
+        return false;
+    if (train_state_is_wrong(&t->room, tensor, &value)) {
+        snprintf(first, size, " (first to go wrong: %s, which became %s in step %lld)", tensor,
+                 in_words(value), (long long)step);
+        return true;
+    }
+    network_forward(t->network, loader, training, n);
+    if (!network_find_infinite(t->network, n, &layer, &value, error))
+        return false;
+    if (layer[0] == '\0')
+        snprintf(first, size, " (first to go wrong: the loss itself)");
+    else
+        snprintf(first, size, " (first to go wrong: the output of %s, with %s numbers)", layer,
+                 in_words(value));
+    return true;
+}
+
+/* The loss of step number `step` (from 0) is not finite. What a step leaves behind does not tell
+ * where that began, so the steps before it are taken once more from the last state on. */
+static bool diverged_in_step(struct trainer *t, int64_t step, double loss, struct error *error) {
+    char what[64], first[160];
+    put_state(t);
+    begin_pass(t);
+    pass_run(&t->pass, t->begun, step - t->begun);
+    if (!name_first(t, step, t->loader, true, pass_batch(&t->pass, step), first, sizeof first,
+                    error))
+        return false;
+    snprintf(what, sizeof what, "the loss of step %lld", (long long)step + 1);
+    return diverged(t, what, loss, first, error);
+}
+
+/* The mean loss on the test images is not finite, after the epoch's last step. */
+static bool diverged_in_test(struct trainer *t, double loss, struct error *error) {
+    char first[160];
+    const struct evaluator *e = &t->evaluator;
+    int64_t batch = 0;
+    while (batch + 1 < e->pass.steps && isfinite(e->losses[batch]))
+        batch++;
+    const int64_t done = batch * e->pass.whole.n;
+    t->device->ops->loader_rewind(t->device, e->loader, e->order + done, e->pass.images - done);
+    return name_first(t, t->pass.steps, e->loader, false, pass_batch(&e->pass, batch), first,
+                      sizeof first, error) &&
+           diverged(t, "the loss on the test images", loss, first, error);
+}
+
+/* Makes what is on the device the state, in `epoch` after `step` steps. A loss can stay finite
+ * while a running variance overflows: no file may hold that. */
+static bool take_state(struct trainer *t, int64_t epoch, int64_t step, double total, double running,
+                       struct error *error) {
+    char tensor[SAFETENSORS_NAME];
+    double value;
+    if (!take_numbers(t, error))
+        return false;
+    if (train_state_is_wrong(&t->room, tensor, &value)) {
+        char when[48];
+        snprintf(when, sizeof when, " after step %lld",
+                 (long long)(step > 0 ? step : t->pass.steps));
+        return diverged(t, tensor, value, when, error);
+    }
+    const struct train_state before = t->state;
+    t->state = t->room;
+    t->room = before;
+    t->room.best = t->state.best; /* the best stays the best */
+    t->state.best = before.best;
+
+    t->state.random = epoch == before.epoch ? before.random : t->drawn;
+    t->state.epoch = epoch;
+    t->state.step = step;
+    t->state.total = total;
+    t->state.running = running;
+    t->state.adam_step = t->state.network.batches = (epoch - 1) * t->pass.steps + step;
+    t->last_waits = true;
+    return true;
+}
+
+/* ---- files ---- */
+
+static bool save_last(struct trainer *t, struct error *error) {
+    const struct train_state *s = &t->state;
+    if (s->step > 0)
+        metadata_set(&t->last_about, "epoch", "%lld (step %lld of %lld)", (long long)s->epoch,
+                     (long long)s->step, (long long)t->pass.steps);
+    else
+        metadata_set(&t->last_about, "epoch", "%lld", (long long)s->epoch - 1);
+    return train_state_save(t->settings.last, s, &t->last_about, error);
+}
+
+static bool save_model(struct trainer *t, struct error *error) {
+    const struct train_best *best = &t->state.best;
+    metadata_set(&t->model_about, "epoch", "%lld", (long long)best->epoch);
+    metadata_set(&t->model_about, "test_accuracy", "%.2f", best->accuracy);
+    metadata_set(&t->model_about, "test_loss", "%.6f", best->loss);
+    return checkpoint_save(t->settings.model, &best->network, &t->model_about, error);
+}
+
+/* Whether a file that should be written still waits for it. */
+static bool waits(struct trainer *t, bool written, const struct train_observer *observer) {
+    if (!written) {
+        char text[sizeof t->failure.text + 64];
+        snprintf(text, sizeof text, "%s; training goes on, and the next save tries again",
+                 t->failure.text);
+        t->failed_writes++;
+        observer->warning(observer->context, text);
+    }
+    return !written;
+}
+
+/* Writes what has changed: the state first, since it holds the best network, too, so that whatever
+ * happens between the two can be made good. */
+static void save(struct trainer *t, const struct train_observer *observer) {
+    const double began = clock_seconds();
+    if (t->last_waits)
+        t->last_waits = waits(t, save_last(t, &t->failure), observer);
+    if (t->model_waits)
+        t->model_waits = waits(t, save_model(t, &t->failure), observer);
+    t->save_seconds += clock_seconds() - began;
+}
+
+static bool interrupted(const struct trainer *t, struct error *error) {
+    const struct train_state *s = &t->state;
+    if (t->last_waits)
+        return error_set(error, STATUS_FAILURE,
+                         "interrupted in epoch %lld after step %lld, and the training state could "
+                         "not be saved: %s",
+                         (long long)s->epoch, (long long)s->step, t->failure.text);
+    return error_set(error, STATUS_INTERRUPTED,
+                     "interrupted in epoch %lld after step %lld of %lld, and saved; go on with "
+                     "--resume %s",
+                     (long long)s->epoch, (long long)s->step, (long long)t->pass.steps,
+                     t->settings.last);
+}
+
+/* How a training ends whose last step has been taken. */
+static bool finished(const struct trainer *t, struct error *error) {
+    if (t->failed_writes == 0)
+        return true;
+    if (t->last_waits || t->model_waits)
+        return error_set(error, STATUS_FAILURE,
+                         "training is finished, but %s does not hold its end: %s",
+                         t->model_waits ? t->settings.model : t->settings.last, t->failure.text);
+    return error_set(error, STATUS_FAILURE,
+                     "training is finished and its files are complete, but %d of the writes on "
+                     "the way failed; the last one: %s",
+                     t->failed_writes, t->failure.text);
+}
+
+/* ---- the loop ---- */
+
+/* What happens every so many steps (0: never): whether it does after this one, and in how many. */
+static bool is_due(int64_t step, int64_t every) {
+    return every > 0 && step % every == 0;
+}
+
+static int64_t steps_to(int64_t step, int64_t every) {
+    return every > 0 ? every - step % every : INT64_MAX;
 }
 
 /* Queues the run of steps that begins at `first` and answers how long it is: no longer than to the
- * next log, so that logs come when they should. */
+ * next log or save, so that they come when they should. */
 static int64_t queue_run(struct trainer *t, int64_t first) {
-    const int64_t to_log = t->settings.log_every - first % t->settings.log_every;
-    const int64_t count = least(least(t->run, to_log), t->pass.steps - first);
+    const int64_t to_stop =
+        least(steps_to(first, t->settings.log_every), steps_to(first, t->settings.save_every));
+    const int64_t count = least(least(t->run, to_stop), t->pass.steps - first);
     pass_run(&t->pass, first, count);
     return count;
 }
 
-/* The training of one epoch; its mean loss goes to *mean. */
-static bool train_epoch(struct trainer *t, int epoch, const struct train_observer *observer,
-                        double *mean, struct error *error) {
+/* Takes the steps of the state's epoch that are left. With an error, STATUS_INTERRUPTED among them,
+ * the state is that of before, or the one that was saved. */
+static bool take_steps(struct trainer *t, const struct train_observer *observer, double *total,
+                       struct error *error) {
     const struct device_ops *op = t->device->ops;
     const int64_t steps = t->pass.steps, log_every = t->settings.log_every;
-    double total = 0;   /* of the loss, over images */
-    double running = 0; /* of the loss, over the steps since the last log */
+    const int epoch = (int)t->state.epoch;
+    double running = t->state.running;
+    *total = t->state.total;
     const double epoch_began = clock_seconds();
 
-    random_permutation(&t->random, t->order, (uint32_t)t->pass.images);
-    op->loader_rewind(t->device, t->loader, t->order, t->pass.images);
+    begin_pass(t);
+    const int64_t began_at = t->begun;
     int64_t count, ahead = 0; /* steps in this run, and queued behind it */
     double began = clock_seconds();
-    for (int64_t first = 0; first < steps; first += count) {
+    for (int64_t first = began_at; first < steps; first += count) {
         count = ahead > 0 ? ahead : queue_run(t, first);
-        ahead = t->device->runs_ahead && first + count < steps ? queue_run(t, first + count) : 0;
-        if (!op->losses(t->device, t->loader, t->losses, first, count, error))
+        const int64_t done = first + count;
+        /* nothing may be queued behind a step whose state is to be saved */
+        const bool due = is_due(done, t->settings.save_every) || observer->stop(observer->context);
+        ahead = t->device->runs_ahead && !due && done < steps ? queue_run(t, done) : 0;
+        if (!op->losses(t->device, t->loader, t->losses, first - began_at, count, error))
             return false;
         for (int64_t i = 0; i < count; i++) {
             const double loss = (double)t->losses[i];
-            if (!isfinite(loss)) {
-                char what[64];
-                snprintf(what, sizeof what, "the loss of step %lld", (long long)(first + i + 1));
-                return diverged(t, epoch, what, loss, error);
-            }
-            total += loss * pass_batch(&t->pass, first + i);
+            if (!isfinite(loss))
+                return diverged_in_step(t, first + i, loss, error);
+            *total += loss * pass_batch(&t->pass, first + i);
             running += loss;
         }
-        const int64_t done = first + count, since = (done - 1) % log_every + 1;
+        const int64_t since = (done - 1) % log_every + 1;
+        const double now = clock_seconds(), seconds = now - began;
+        const int64_t images = least(done * t->pass.whole.n, t->pass.images);
         const struct train_progress progress = {
             .epoch = epoch,
-            .images = least(done * t->pass.whole.n, t->pass.images),
-            .seconds = clock_seconds() - epoch_began,
+            .images = images,
+            .images_per_second =
+                (double)(images - began_at * t->pass.whole.n) / (now - epoch_began),
             .loss = running / (double)since,
         };
         observer->progress(observer->context, &progress);
-        if (done % log_every == 0) {
-            if (!observer->step(observer->context, epoch, done, running / (double)log_every, error))
-                return false;
+        if (is_due(done, log_every)) {
+            observer->step(observer->context, epoch, done, running / (double)log_every);
             running = 0;
         }
-        const double now = clock_seconds(), seconds = now - began;
-        began = now;
+        if (ahead == 0 && done < steps && (due || observer->stop(observer->context))) {
+            if (!take_state(t, epoch, done, *total, running, error))
+                return false;
+            save(t, observer);
+            if (observer->stop(observer->context))
+                return interrupted(t, error);
+        }
+        began = clock_seconds();
         if (seconds < RUN_SECONDS / 2 && count == t->run)
             t->run *= 2;
         else if (seconds > RUN_SECONDS * 2 && t->run > 1)
             t->run /= 2;
     }
-    t->state.batches += steps;
-    *mean = total / (double)t->pass.images;
     return true;
 }
 
-/* A loss can stay finite while a running variance overflows. No checkpoint may hold that. */
-static bool check_state(const struct trainer *t, int epoch, struct error *error) {
-    for (int i = 0; i < NETWORK_TENSORS; i++) {
-        const struct network_tensor *tensor = &network_plan()->tensors[i];
-        const float *data = network_tensor_data(&t->state, tensor);
-        for (size_t j = 0; data != NULL && j < tensor->count; j++)
-            if (!isfinite(data[j]))
-                return diverged(t, epoch, tensor->name, (double)data[j], error);
+static bool train_epoch(struct trainer *t, const struct train_observer *observer,
+                        struct error *error) {
+    const int64_t left = t->pass.images - t->state.step * t->pass.whole.n;
+    struct train_epoch report = {.epoch = (int)t->state.epoch};
+    const double began = clock_seconds();
+    const double saving = t->save_seconds;
+    double total;
+    if (!take_steps(t, observer, &total, error))
+        return false;
+    report.train_loss = total / (double)t->pass.images;
+    report.train_seconds = clock_seconds() - began - (t->save_seconds - saving);
+    report.images_per_second = (double)left / report.train_seconds;
+
+    if (!evaluate(&t->evaluator, &report.test, error))
+        return false;
+    if (!isfinite(report.test.loss))
+        return diverged_in_test(t, report.test.loss, error);
+    if (!take_state(t, t->state.epoch + 1, 0, 0, 0, error))
+        return false;
+    struct train_best *best = &t->state.best;
+    const double accuracy = evaluation_accuracy(&report.test);
+    report.best = best->epoch == 0 || accuracy > best->accuracy;
+    if (report.best) {
+        network_state_copy(&best->network, &t->state.network);
+        best->epoch = report.epoch;
+        best->accuracy = accuracy;
+        best->loss = report.test.loss;
+        t->model_waits = true;
     }
+    observer->epoch(observer->context, &report);
+    save(t, observer);
     return true;
-}
-
-static bool save(struct trainer *t, const struct train_epoch *report, struct error *error) {
-    metadata_set(&t->about, "epoch", "%d", report->epoch);
-    metadata_set(&t->about, "test_accuracy", "%.2f", evaluation_accuracy(&report->test));
-    metadata_set(&t->about, "test_loss", "%.6f", report->test.loss);
-    return network_download(t->network, &t->state, error) && check_state(t, report->epoch, error) &&
-           checkpoint_save(t->settings.model, &t->state, &t->about, error);
 }
 
 bool train(struct trainer *t, const struct train_observer *observer, struct error *error) {
-    for (int epoch = 1; epoch <= t->settings.epochs; epoch++) {
-        struct train_epoch report = {.epoch = epoch};
-        const double began = clock_seconds();
-        if (!train_epoch(t, epoch, observer, &report.train_loss, error))
-            return false;
-        report.train_seconds = clock_seconds() - began;
-        report.images_per_second = (double)t->pass.images / report.train_seconds;
-
-        if (!evaluate(&t->evaluator, &report.test, error))
-            return false;
-        if (!isfinite(report.test.loss))
-            return diverged(t, epoch, "the loss on the test images", report.test.loss, error);
-        const double accuracy = evaluation_accuracy(&report.test);
-        report.best = t->best_epoch == 0 || accuracy > t->best_accuracy;
-        if (report.best) {
-            if (!save(t, &report, error))
-                return false;
-            t->best_epoch = epoch;
-            t->best_accuracy = accuracy;
-        }
-        if (!observer->epoch(observer->context, &report, error))
+    put_state(t);
+    t->last_waits = true;
+    save(t, observer);
+    while (t->state.epoch <= t->settings.epochs) {
+        if (observer->stop(observer->context))
+            return interrupted(t, error);
+        if (!train_epoch(t, observer, error))
             return false;
     }
-    return true;
+    return finished(t, error);
 }

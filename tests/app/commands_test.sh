@@ -23,6 +23,7 @@ for command in train test classes synth; do
     check "version of $command names the libraries" has version '^libpng [0-9.]+, jansson [0-9.]+$'
     check "-h of $command" test "$("cifar-$command" -h)" = "$(cat by_name)"
     check "exit statuses in the help of $command" has by_name '^Exit status: 0 done.* 5 device,$'
+    check "exit statuses in the help of $command" has by_name ', 130 or 143 interrupted\.$'
 done
 check '--help wins over what stands behind it' cifar-train --help --epochs 0
 check 'version without a command' test "$(cifar --version)" = "$(cat version)"
@@ -34,7 +35,7 @@ check 'help of all' has help 'train .*' && check 'help of all' has help 'synth '
 cifar-train --help >help
 check 'no line of help is longer than 80' lacks help '.{81}'
 tr -s ' \n' ' ' <help >words
-for default in 'epochs N.*default: 5' 'batch N.*default: 10' 'lr X.*default: 0.001' 'weight-decay X.*default: 0.0001' \
+for default in 'epochs N.*default: 5' 'last FILE.*default: last.ckpt beside the model' 'save-every N.*default: each epoch' 'resume FILE' 'overwrite' 'batch N.*default: 10' 'lr X.*default: 0.001' 'weight-decay X.*default: 0.0001' \
     'seed S.*default: 0' 'device NAME.*default: auto' 'model FILE.*default: best.ckpt' 'log-every N.*default: 1000' \
     'data DIR.*CIFAR10_DIR' 'threads N.*all cores' 'limit N.*default: all' 'log FILE' 'quiet'; do
     check "help of train" has words "--$default"
@@ -61,10 +62,11 @@ check 'settings: network' has out '14 layers, 50326 parameters'
 check 'settings: training' has out 'epochs 2, steps in each 100, batch 10, Adam lr 0.001, weight decay 0.0001, seed 0'
 check 'settings: memory' has out 'memory +3.7 MB images, [0-9.]+ MB on the device'
 check 'settings: model' has out 'model +best.ckpt$'
+check 'settings: state' has out 'state +last.ckpt, after each epoch$'
 check 'settings: log' has out 'log +run.jsonl, every 50 steps$'
 check 'running loss, as the tutorial prints it' has out '^\[1,    50\] loss: [0-9]\.[0-9]{3}$'
 check 'running loss of epoch 2' has out '^\[2,   100\] loss: '
-check 'epoch' has out '^Epoch 1: test accuracy [0-9]+\.[0-9]{2} %, test loss .*s, [0-9]+ images/s; best so far, saved to best.ckpt$'
+check 'epoch' has out '^Epoch 1: test accuracy [0-9]+\.[0-9]{2} %, test loss .*s, [0-9]+ images/s; best so far: best.ckpt$'
 check 'end' has out '^Finished Training .* best test accuracy [0-9.]+ % \(epoch [12]\), in best.ckpt$'
 check 'no control characters in a pipe' lacks out $'[\x01-\x08\x0b-\x1f]'
 check 'log' json run.jsonl "$py r = jl()
@@ -88,7 +90,7 @@ steps, epochs = [x for x in r if x['event'] == 'step'], [e, r[6]]
 assert [l for l in text if l[0] == '['] == ['[%d, %5d] loss: %.3f\\n' % (x['epoch'], x['step'], x['loss']) for x in steps], text
 assert [l.split(' s, ')[0].rsplit(', ', 1)[0] for l in text if l[0] == 'E'] == [
     'Epoch %d: test accuracy %.2f %%, test loss %.4f, train loss %.4f' % (x['epoch'], x['test_accuracy'], x['test_loss'], x['train_loss']) for x in epochs], text
-assert [l.rstrip().endswith('; best so far, saved to best.ckpt') for l in text if l[0] == 'E'] == [x['best'] for x in epochs]
+assert [l.rstrip().endswith('; best so far: best.ckpt') for l in text if l[0] == 'E'] == [x['best'] for x in epochs]
 assert text[-1].endswith('best test accuracy %.2f %% (epoch %d), in best.ckpt\\n' % (r[-1]['best_accuracy'], r[-1]['best_epoch'])), text"
 about() { # FILE PYTHON: the checkpoint's text about itself is m
     python3 -c "import json, struct, sys
@@ -98,11 +100,59 @@ $2" "$1"
 }
 check 'what a checkpoint says of itself' about best.ckpt "
 assert (m['format'], m['format_version'], m['device'], m['seed']) == ('pt', '1', 'cpu', '0'), m
-assert m['program'] == '$(head -n 1 version)' and m['data'].startswith('synthetic images'), m"
+assert m['program'] == '$(head -n 1 version)' and m['trained_on'].startswith('synthetic images'), m"
+
+# --- Going on.
+
+cifar-train --epochs 1 --save-every 40 --log-every 50 --log on.jsonl --model on/best.ckpt --quiet 2>err && failed 'no folder' err
+mkdir on
+cifar-train --epochs 1 --save-every 40 --log-every 50 --log on.jsonl --model on/best.ckpt --quiet
+check 'the state is beside the model' test -s on/last.ckpt
+cp on.jsonl short.jsonl
+cifar-train --resume on/last.ckpt >out
+check 'a finished run says so' has out '^on/last.ckpt: this run is finished; a larger --epochs than 1 goes on with it$'
+check 'a finished run trains nothing' lacks out '^(\[|Epoch|Finished)'
+check 'a finished run changes no figure' cmp <(grep -v '"end"' short.jsonl) <(grep -v '"end"\|"resume"' on.jsonl)
+rm on/best.ckpt
+cifar-train --resume on/last.ckpt --quiet >out
+check '--quiet' empty out
+check 'the best network is in the state, too' cifar-test --model on/best.ckpt --grid ''
+cifar-train --resume on/last.ckpt --epochs 2 --threads 1 --device auto >out
+check 'a resume says where it goes on' has out '^Going on with on/last.ckpt: epoch 2 of 2, after step 0 of 100$'
+check 'and what the best was' has out '^Best test accuracy so far [0-9.]+ % \(epoch 1\), in on/best.ckpt$'
+check 'the settings are those of the run' has out 'epochs 2, steps in each 100, batch 10, Adam lr 0.001'
+check 'also where its files are, and when' has out 'state +on/last.ckpt, after each epoch and every 40 steps$'
+check 'its log goes on' has out 'log +on.jsonl, every 50 steps$'
+check 'a run that went on has the checkpoint of one that never stopped' cmp best.ckpt on/best.ckpt
+figures() { # LOG: what it says of steps and epochs, but for how long they took
+    python3 -c "import json, sys
+for line in open(sys.argv[1]):
+    r = json.loads(line)
+    if r['event'] in ('step', 'epoch'):
+        print({k: v for k, v in r.items() if 'second' not in k})" "$1"
+}
+check 'and its figures' cmp <(figures run.jsonl) <(figures on.jsonl)
+check 'a log that went on' json on.jsonl "$py r = jl()
+assert [x['event'] for x in r] == ['start', 'step', 'step', 'epoch', 'resume', 'resume', 'resume', 'step', 'step', 'epoch', 'end'], r
+assert (r[6]['from'], r[6]['epoch'], r[6]['step'], r[6]['threads'], r[6]['epochs']) == ('on/last.ckpt', 2, 0, 1, 2), r[6]
+assert r[-1]['finished'] and 0 < r[-1]['save_seconds'] < r[-1]['seconds']
+assert (r[0]['last'], r[0]['save_every']) == ('on/last.ckpt', 40), r[0]"
+check 'a training state is a checkpoint, too' cifar-test --model on/last.ckpt --grid ''
+cifar-test --model on/last.ckpt --grid '' >out
+check 'of an epoch' has out 'model +on/last.ckpt: epoch 2 of a training on synthetic images'
+mkdir moved && mv data moved/data
+cifar-train --resume on/last.ckpt --data moved/data --model new.ckpt --last new.last --log new.jsonl --epochs 3 >out
+check 'files may be elsewhere' test -s new.ckpt -a -s new.last -a -s new.jsonl
+mv moved/data data && rmdir moved
+check 'the state before is left alone' has <(head -c 4000 on/last.ckpt) '"epochs":"2"'
+
+# Settings that PyTorch'''s users give in other digits are the same ones.
+cifar-train --epochs 1 --limit 50 --lr 0.0012345678901234567 --weight-decay 1e-3 --model real.ckpt --last real.last --quiet
+check 'the same numbers in other digits' cifar-train --resume real.last --lr 1.2345678901234567e-3 --weight-decay 0.001 --quiet
 
 # With one test image and the weights as they were drawn, not every epoch can be the best.
 cp -r data one && head -c 3073 data/test_batch.bin >one/test_batch.bin
-cifar-train --data one --epochs 4 --lr 0 --limit 20 --model one.ckpt --log one.jsonl >out
+cifar-train --data one --last one.last --epochs 4 --lr 0 --limit 20 --model one.ckpt --log one.jsonl >out
 check 'only what is better than all before is best' json one.jsonl "$py r = jl()
 e, end = [x for x in r if x['event'] == 'epoch'], r[-1]
 a = [x['test_accuracy'] for x in e]
@@ -114,7 +164,7 @@ assert ['; best so far' in l for l in text if l.startswith('Epoch')] == best, te
 assert text[-2].endswith('best test accuracy %.2f %% (epoch %d), in one.ckpt' % (max(a), end['best_epoch'])), text"
 
 # The first record and the first lines are there long before a buffer of 4096 bytes is full.
-cifar-train --epochs 1000 --log-every 100000 --model now.ckpt --log now.jsonl >now.out &
+cifar-train --epochs 1000 --log-every 100000 --last now.last --model now.ckpt --log now.jsonl >now.out &
 trainer=$!
 for ((i = 0; i < 200; i++)); do
     [[ ! -s now.jsonl || ! -s now.out ]] || break
@@ -125,10 +175,10 @@ check 'so is each line of text' test "$(wc -l <now.out)" -gt 5 -a "$(wc -c <now.
 check 'the name of the process' test "$(cat /proc/$trainer/comm)" = cifar-train
 check 'threads that wait do not spin for long' test "$(tr '\0' '\n' </proc/$trainer/environ | grep -c '^GOMP_SPINCOUNT=1000$')" = 1
 kill "$trainer"
-wait "$trainer" || true # killed
+wait "$trainer" || true # interrupted
 
 for threads in 1 2 3; do
-    cifar-train --epochs 1 --limit 200 --threads "$threads" --model "t$threads.ckpt" --quiet --log-every 1 --log "t$threads.jsonl" >out
+    cifar-train --epochs 1 --limit 200 --threads "$threads" --model "t$threads.ckpt" --last "t$threads.last" --quiet --log-every 1 --log "t$threads.jsonl" >out
     check '--quiet' empty out
     check '--threads' json "t$threads.jsonl" "$py assert jl()[0]['threads'] == $threads"
     grep '"step"' "t$threads.jsonl" >"t$threads.steps"
@@ -142,16 +192,16 @@ assert r[0]['limit'] == 200 and r[0]['train_images'] == 200, r[0]
 single = lambda x: struct.unpack('f', struct.pack('f', x))[0]
 assert all(x['loss'] == float('%.9g' % single(x['loss'])) for x in r if x['event'] == 'step')"
 cp t1.jsonl twice.jsonl
-cifar-train --seed 1 --lr 0.002 --weight-decay 0.03 --epochs 1 --limit 200 --model other.ckpt --log twice.jsonl >out
+cifar-train --seed 1 --lr 0.002 --weight-decay 0.03 --epochs 1 --limit 200 --model other.ckpt --last other.last --log twice.jsonl --overwrite >out
 check 'a log is begun anew; the seed is in it' json twice.jsonl "$py r = jl(); assert len(r) == 3 and r[0]['seed'] == 1"
 check 'settings: not the defaults' has out 'Adam lr 0.002, weight decay 0.03, seed 1$'
 check 'they are in the checkpoint' about other.ckpt "
 assert (m['seed'], m['lr'], m['weight_decay'], m['epochs'], m['train_images']) == ('1', '0.002', '0.03', '1', '200'), m"
-cifar-train --seed 1 --epochs 1 --limit 200 --model other.ckpt --quiet
+cifar-train --seed 1 --epochs 1 --limit 200 --model other.ckpt --last other.last --overwrite --quiet
 check '--seed changes the run' test "$(cmp -s t1.ckpt other.ckpt; echo $?)" = 1
 
 if script -qec true /dev/null 2>/dev/null; then # script(1) gives the program a terminal
-    script -qec "stty cols 100; cifar-train --epochs 2 --limit 500 --log-every 10 --model tty.ckpt --log tty.jsonl" terminal >/dev/null
+    script -qec "stty cols 100; cifar-train --epochs 2 --limit 500 --log-every 10 --overwrite --model tty.ckpt --log tty.jsonl" terminal >/dev/null
     check 'live line on a terminal' has terminal 'Epoch 1/2 \[#*\.*\] +[0-9]+ %  loss [0-9.]+  [0-9]+ images/s  [0-9]+:[0-9]{2} left'
     check 'the live line is of the whole run, and is taken away' json terminal "import re, sys; t = sys.stdin.read()
 live = [(int(e), int(p), float(l), float(s)) for e, p, l, s in re.findall(r'Epoch (\d)/2 \[[#.]*\] +(\d+) %  loss ([0-9.]+)  (\d+) images/s', t)]
@@ -160,7 +210,7 @@ assert all(0.5 < l < 5 for e, p, l, s in live), live
 speed = json.loads(open('tty.jsonl').readlines()[-2])['images_per_second']
 assert all(speed / 10 < s < speed * 10 for e, p, l, s in live), (speed, live)
 assert all(l == '' or l[0] == '\r' for l in re.findall(r'left\x1b\[K(.?)', t, re.S)), t"
-    script -qec 'cifar-train --epochs 1 --limit 500 --quiet --model tty.ckpt' terminal >/dev/null
+    script -qec 'cifar-train --epochs 1 --limit 500 --quiet --overwrite --model tty.ckpt' terminal >/dev/null
     check '--quiet on a terminal' test "$(grep -c left terminal)" = 0
     script -qec 'cifar-classes --model best.ckpt' terminal >/dev/null
     check 'bars on a terminal' has terminal '%  (█|#)+'
@@ -173,7 +223,7 @@ else
 fi
 
 odd=$'\xff.ckpt' # a name that is no UTF-8
-cifar-train --epochs 1 --limit 20 --batch 100 --quiet --model "$odd" --log odd.jsonl
+cifar-train --epochs 1 --limit 20 --batch 100 --quiet --overwrite --model "$odd" --log odd.jsonl
 check 'a name that is no UTF-8 in a log; the batch as it is used' json odd.jsonl "$py s = jl()[0]
 assert s['model'] == '?.ckpt' and s['limit'] == 20 and s['batch'] == 20"
 cifar-test --model "$odd" --grid '' --json >odd.json
@@ -250,7 +300,7 @@ check 'CIFAR-10 in JSON' json out "$py t = j(); assert t['synthetic'] is False a
 python3 - <<'END'
 import json, struct
 b = open('best.ckpt', 'rb').read(); n = struct.unpack('<Q', b[:8])[0]
-h = json.loads(b[8:8 + n]); h['__metadata__']['data'] = 'a\x1b[31mb'
+h = json.loads(b[8:8 + n]); h['__metadata__']['trained_on'] = 'a\x1b[31mb'; del h['__metadata__']['crc32'], h['__metadata__']['program']
 t = json.dumps(h).encode(); open('rude.ckpt', 'wb').write(struct.pack('<Q', len(t)) + t + b[8 + n:])
 END
 cifar-test --model rude.ckpt --grid '' >out

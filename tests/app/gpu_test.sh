@@ -14,7 +14,7 @@ runs() { # WHAT COMMAND...: checks it, and what it prints is kept in the file `s
 }
 
 cifar-synth data --train 40 --test 20 >/dev/null
-train=(cifar-train --data data --epochs 1 --batch 10 --log-every 1)
+train=(cifar-train --data data --epochs 1 --batch 10 --log-every 1 --overwrite)
 fake=(LD_LIBRARY_PATH="$FAKES")
 
 # --- No GPU: --device cudnn is an error, 5, that names the reason; --device auto goes on and says it.
@@ -96,7 +96,7 @@ check 'nothing is left of them' test ! -e none.ckpt
 # --- The commands. 34 images in batches of 10: the last batch is smaller.
 
 on_gpu() { env "${fake[@]}" "$@"; }
-run=(cifar-train --data data --epochs 3 --batch 10 --limit 34 --log-every 1)
+run=(cifar-train --data data --epochs 3 --batch 10 --limit 34 --log-every 1 --overwrite)
 check 'train on the CPU' "${run[@]}" --device openblas --model cpu.ckpt --log cpu.jsonl
 runs 'train on the GPU' on_gpu "${run[@]}" --model gpu.ckpt --log gpu.jsonl
 check 'auto takes the GPU' has shown '^  device    cudnn: Fake GPU, driver for CUDA [0-9.]+, cuDNN 9[0-9.]+, built with CUDA [0-9.]+, float32$'
@@ -142,6 +142,25 @@ check 'the order of threads changes no bit' cmp gpu.ckpt random.ckpt
 check 'a graph as a picture' on_gpu CIFAR_CUDA_DOT=step.dot "${run[@]}" --model dot.ckpt
 check 'a graph as a picture' has step.dot '^digraph'
 check 'one step in the picture' test "$(grep -c 'kernel load_batch' step.dot)" = 1
+
+# Nor on stopping: steps are queued ahead of those whose state is saved, and Adam and the pass over the
+# data go on in the middle.
+run+=(--model go.ckpt --last go.last)
+check 'train without a stop' on_gpu "${run[@]}" --epochs 6
+mv go.ckpt whole.ckpt && mv go.last whole.last
+check 'train and save at every step' on_gpu "${run[@]}" --epochs 3 --save-every 1
+check 'go on' on_gpu cifar-train --resume go.last --epochs 6
+check 'going on changes no bit' cmp whole.ckpt go.ckpt
+rm go.ckpt
+env "${fake[@]}" "${run[@]}" --epochs 6 >/dev/null 2>&1 &
+trainer=$!
+while [[ ! -s go.ckpt ]]; do sleep 0.01; done
+kill -TERM "$trainer"
+status=0 && wait "$trainer" || status=$?
+check 'a signal ends it' test "$status" = 143
+check 'go on from there' on_gpu cifar-train --resume go.last
+check 'a signal changes no bit of the checkpoint' cmp whole.ckpt go.ckpt
+check 'a signal changes no bit of the state' cmp whole.last go.last
 
 # --- The calls of one recorded step, and of a whole epoch.
 

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -27,42 +28,57 @@ struct record {
     double losses[2000];            /* of each on_step */
     struct train_epoch epoch[16];
     struct train_epoch last;
-    int best_epoch; /* as the trainer has it in the end */
+    int64_t best_epoch; /* as the trainer has it in the end */
     double best_accuracy;
+    int warnings;
+    int64_t stop_at;    /* wants to stop once so many steps were reported in all; 0: never */
+    const char *folder; /* to be made at a step; NULL: none */
+    int64_t make_at;
 };
 
 static void on_progress(void *context, const struct train_progress *progress) {
     struct record *r = context;
     if (progress->epoch == r->progress.epoch) {
         assert_true(progress->images > r->progress.images);
-        assert_true(progress->seconds > r->progress.seconds); /* since the epoch began */
     }
+    assert_true(progress->images_per_second > 0);
     r->progresses++;
     r->progress = *progress;
 }
 
-static bool on_step(void *context, int epoch, int64_t step, double loss, struct error *error) {
+static void on_step(void *context, int epoch, int64_t step, double loss) {
     struct record *r = context;
-    (void)epoch, (void)step, (void)error;
+    (void)epoch, (void)step;
     if (r->steps < 2000)
         r->losses[r->steps] = loss;
     r->steps++;
-    return true;
+    if (r->folder != NULL && r->steps == r->make_at)
+        mkdir(r->folder, 0777);
 }
 
-static bool on_epoch(void *context, const struct train_epoch *epoch, struct error *error) {
+static void on_epoch(void *context, const struct train_epoch *epoch) {
     struct record *r = context;
-    (void)error;
     if (r->epochs < 16)
         r->epoch[r->epochs] = *epoch;
     if (r->spoil_lr > 0)
         r->trainer->adam.lr = r->spoil_lr;
     r->epochs++;
     r->last = *epoch;
-    return true;
 }
 
-static char model[64]; /* where the runs save */
+static void on_warning(void *context, const char *text) {
+    struct record *r = context;
+    assert_non_null(strstr(text, "cannot be written"));
+    assert_non_null(strstr(text, "; training goes on, and the next save tries again"));
+    r->warnings++;
+}
+
+static bool on_stop(void *context) {
+    const struct record *r = context;
+    return r->stop_at > 0 && r->steps >= r->stop_at;
+}
+
+static char model[64], last[64]; /* where the runs save */
 
 static const struct train_settings SETTINGS = {
     .epochs = 1,
@@ -71,44 +87,55 @@ static const struct train_settings SETTINGS = {
     .lr = 0.001,
     .weight_decay = 0.0001,
     .model = model,
+    .last = last,
 };
 
-/* Trains on `count` synthetic images with so many threads; the learned state goes to *state. */
-static bool run(struct train_settings settings, int count, int threads, struct record *record,
-                struct network_state *state, struct error *error) {
+/* Trains on `count` synthetic images with so many threads, from a state if there is one; the
+ * learned state goes to *state. */
+static bool go_on(struct train_settings settings, int count, int threads, struct record *record,
+                  struct train_state *from, struct network_state *state, struct error *error) {
     struct device *device;
     struct cifar10 images, test;
     struct trainer trainer;
     const struct metadata about = {0};
-    const struct train_observer observer = {record, on_progress, on_step, on_epoch};
-    *record = (struct record){.trainer = &trainer, .spoil_lr = record->spoil_lr};
+    const struct train_observer observer = {record,   on_progress, on_step,
+                                            on_epoch, on_warning,  on_stop};
+    *record = (struct record){.trainer = &trainer,
+                              .spoil_lr = record->spoil_lr,
+                              .stop_at = record->stop_at,
+                              .folder = record->folder,
+                              .make_at = record->make_at};
     assert_true(
         device_open(&device, "openblas", &(struct device_options){.threads = threads}, error));
     synth_draw(&images, CIFAR10_TRAIN, count, 0);
     synth_draw(&test, CIFAR10_TEST, 30, 0);
-    trainer_init(&trainer, device, &settings, &images, &test, &about);
+    trainer_init(&trainer, device, &settings, &images, &test, &about, &about, from);
     const double began = clock_seconds();
     bool good = train(&trainer, &observer, error);
     const double seconds = clock_seconds() - began;
-    if (good) {
-        const struct train_epoch *last = &record->last;
-        assert_true(last->train_seconds >= record->progress.seconds);
-        assert_true(last->train_seconds < seconds);
-        assert_true(fabs(last->images_per_second * last->train_seconds - count) < 1e-6 * count);
+    if (good && from == NULL) {
+        const struct train_epoch *final = &record->last;
+        assert_true(final->train_seconds < seconds);
+        assert_true(fabs(final->images_per_second * final->train_seconds - count) < 1e-6 * count);
     }
-    record->best_epoch = trainer.best_epoch;
-    record->best_accuracy = trainer.best_accuracy;
+    record->best_epoch = trainer.state.best.epoch;
+    record->best_accuracy = trainer.state.best.accuracy;
     if (state != NULL) {
         struct error second;
         network_state_new(state);
         assert_true(network_download(trainer.network, state, &second));
-        state->batches = trainer.state.batches;
+        state->batches = trainer.state.network.batches;
     }
     trainer_free(&trainer);
     device->ops->close(device);
     cifar10_free(&images);
     cifar10_free(&test);
     return good;
+}
+
+static bool run(struct train_settings settings, int count, int threads, struct record *record,
+                struct network_state *state, struct error *error) {
+    return go_on(settings, count, threads, record, NULL, state, error);
 }
 
 static void must_run(struct train_settings settings, int count, int threads, struct record *record,
@@ -360,13 +387,6 @@ static void checkpoint_is_the_best_epochs(void **unused) {
             best = i + 1;
     assert_int_equal(atoi(metadata_get(&about, "epoch")), best);
     assert_int_equal(saved.batches, best * 6);
-    assert_string_equal(metadata_get(&about, "seed"), "5");
-    assert_string_equal(metadata_get(&about, "lr"), "0.001");
-    assert_string_equal(metadata_get(&about, "weight_decay"), "0.0001");
-    assert_string_equal(metadata_get(&about, "epochs"), "4");
-    assert_string_equal(metadata_get(&about, "batch"), "10");
-    assert_string_equal(metadata_get(&about, "train_images"), "60");
-    assert_string_equal(metadata_get(&about, "test_images"), "30");
     const struct evaluation *test = &record.epoch[best - 1].test;
     char text[64];
     snprintf(text, sizeof text, "%.2f", evaluation_accuracy(test));
@@ -457,6 +477,8 @@ static void infinite_test_loss_ends_the_run(void **unused) {
     assert_false(run(settings, 10, 2, &record, NULL, &error));
     assert_int_equal(error.status, STATUS_DIVERGED);
     assert_non_null(strstr(error.text, "epoch 1: the loss on the test images is "));
+    assert_non_null(
+        strstr(error.text, " (first to go wrong: the output of bn1, with infinite numbers)"));
     assert_true(access(model, F_OK) != 0);
 }
 
@@ -490,6 +512,183 @@ static void infinite_statistics_end_the_run(void **unused) {
     assert_true(access(model, F_OK) != 0);
 }
 
+/* ---- files and going on ---- */
+
+/* A file's bytes. */
+static uint8_t *bytes_of(const char *path, size_t *size) {
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    uint8_t *bytes = malloc(1 << 21);
+    assert_non_null(bytes);
+    *size = fread(bytes, 1, 1 << 21, file);
+    fclose(file);
+    return bytes;
+}
+
+static void assert_file_holds(const char *path, const uint8_t *bytes, size_t size) {
+    size_t found_size;
+    uint8_t *found = bytes_of(path, &found_size);
+    assert_int_equal(found_size, size);
+    assert_memory_equal(found, bytes, size);
+    free(found);
+}
+
+/* Stopped after any step, in the middle of an epoch, between two and before the last evaluation,
+ * the run goes on with another number of threads as if nothing had happened: the same losses,
+ * reports and files, bit for bit. */
+static void goes_on_from_any_step(void **unused) {
+    (void)unused;
+    enum { IMAGES = 33, STEPS = 4, EPOCHS = 3 };
+    struct train_settings settings = SETTINGS;
+    struct record whole = {0};
+    struct error error;
+    size_t model_size, last_size;
+    settings.epochs = EPOCHS;
+    settings.log_every = 1;
+    must_run(settings, IMAGES, 2, &whole, NULL);
+    uint8_t *model_bytes = bytes_of(model, &model_size), *last_bytes = bytes_of(last, &last_size);
+
+    for (int stop = 1; stop < EPOCHS * STEPS; stop++) {
+        struct record first = {.stop_at = stop}, second = {0};
+        struct train_state state;
+        struct metadata about;
+        unlink(model);
+        unlink(last);
+        settings.save_every = stop % 3; /* changes nothing */
+        assert_false(run(settings, IMAGES, 1 + stop % 3, &first, NULL, &error));
+        assert_int_equal(error.status, STATUS_INTERRUPTED);
+        assert_int_equal(first.steps, stop);
+        assert_non_null(strstr(error.text, "go on with --resume /tmp/trainer_test."));
+
+        unlink(model); /* the state holds the best network, too */
+        assert_true(train_state_load(last, &state, &about, &error));
+        assert_true(train_state_fits(&state, STEPS, last, &error));
+        assert_false(train_state_fits(&state, STEPS + 1, last, &error) && stop >= STEPS);
+        assert_int_equal((state.epoch - 1) * STEPS + state.step, stop);
+        if (!go_on(settings, IMAGES, 3, &second, &state, NULL, &error))
+            fail_msg("%s", error.text);
+        assert_int_equal(second.steps, EPOCHS * STEPS - stop);
+        assert_memory_equal(second.losses, whole.losses + stop,
+                            (size_t)second.steps * sizeof *whole.losses);
+        assert_true(second.last.train_loss == whole.last.train_loss);
+        assert_true(second.last.test.loss == whole.last.test.loss);
+        assert_int_equal(second.best_epoch, whole.best_epoch);
+        assert_file_holds(model, model_bytes, model_size);
+        assert_file_holds(last, last_bytes, last_size);
+    }
+    free(model_bytes);
+    free(last_bytes);
+}
+
+/* Reports that span a stop are the mean of all their steps. */
+static void reports_span_a_stop(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record each = {0}, rest = {0};
+    struct train_state state;
+    struct metadata about;
+    struct error error;
+    must_run(settings, 75, 2, &each, NULL); /* 8 steps */
+    struct record stopped = {.stop_at = 4};
+    assert_false(run(settings, 75, 2, &stopped, NULL, &error));
+    assert_true(train_state_load(last, &state, &about, &error));
+    assert_true(state.running == 0);
+    state.running = each.losses[3]; /* as if the last report had been after step 3 */
+    settings.log_every = 3;
+    assert_true(go_on(settings, 75, 2, &rest, &state, NULL, &error));
+    assert_int_equal(rest.steps, 1); /* after step 6 */
+    assert_true(rest.losses[0] == (each.losses[3] + each.losses[4] + each.losses[5]) / 3);
+}
+
+/* A finished run has nothing left to do, and goes on when it is to be longer. */
+static void a_longer_run_goes_on(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {0}, rest = {0};
+    struct train_state state;
+    struct metadata about;
+    struct error error;
+    size_t last_size;
+    settings.epochs = 3;
+    must_run(settings, 33, 2, &record, NULL);
+    uint8_t *last_bytes = bytes_of(last, &last_size);
+    settings.epochs = 2;
+    must_run(settings, 33, 2, &record, NULL);
+    for (settings.epochs = 2; settings.epochs <= 3; settings.epochs++) {
+        assert_true(train_state_load(last, &state, &about, &error));
+        assert_int_equal(state.epoch, 3);
+        assert_true(go_on(settings, 33, 2, &rest, &state, NULL, &error));
+        assert_int_equal(rest.epochs, settings.epochs - 2);
+    }
+    assert_file_holds(last, last_bytes, last_size);
+    free(last_bytes);
+}
+
+/* A file that cannot be written does not end the training; what it misses is written as soon as
+ * that is possible, and the end tells. */
+static void writes_that_fail_are_tried_again(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {0};
+    struct error error;
+    char folder[64], path[80];
+    snprintf(folder, sizeof folder, "/tmp/trainer_test.%ld.folder", (long)getpid());
+    snprintf(path, sizeof path, "%s/file", folder);
+    settings.epochs = 2;
+    settings.save_every = 2;
+    for (int k = 0; k < 2; k++) {
+        settings.model = k == 0 ? path : model;
+        settings.last = k == 0 ? last : path;
+        assert_false(run(settings, 33, 2, &record, NULL, &error));
+        assert_int_equal(error.status, STATUS_FAILURE);
+        assert_int_equal(record.epochs, 2);
+        /* the state is to be written at the beginning, after steps 2 and 4 of both epochs and after
+         * each; the model after the first epoch and at each occasion from then on */
+        assert_int_equal(record.warnings, k == 0 ? 3 : 5);
+        assert_non_null(strstr(error.text, "training is finished, but /tmp/trainer_test."));
+        assert_non_null(strstr(error.text, "folder/file does not hold its end: "));
+
+        record.folder = folder;
+        record.make_at = 6; /* in the second epoch */
+        assert_false(run(settings, 33, 2, &record, NULL, &error));
+        assert_int_equal(error.status, STATUS_FAILURE);
+        assert_non_null(strstr(error.text, "files are complete, but "));
+        assert_true(access(path, F_OK) == 0);
+        record.folder = NULL;
+        unlink(path);
+        rmdir(folder);
+    }
+}
+
+/* Where a number went wrong is found by taking the steps once more. */
+static void divergence_names_the_first_tensor(void **unused) {
+    (void)unused;
+    static const struct {
+        double lr, weight_decay;
+        const char *found;
+    } CASES[] = {
+        {1e30, 0,
+         "the loss of step 2 is NaN: no longer a finite number (first to go wrong: the "
+         "output of conv2, with NaN numbers); training stops"},
+        {1e37, 0, "(first to go wrong: the output of conv1, with infinite numbers)"},
+        {1e-3, 1e39,
+         "the loss of step 2 is NaN: no longer a finite number (first to go wrong: "
+         "conv1.weight, which became NaN in step 1)"},
+        {1e-3, 1e30, "exp_avg_sq.conv1.weight is infinite: no longer a finite number after step 6"},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct train_settings settings = SETTINGS;
+        struct record record = {0};
+        struct error error;
+        settings.lr = CASES[i].lr;
+        settings.weight_decay = CASES[i].weight_decay;
+        assert_false(run(settings, 60, 2, &record, NULL, &error));
+        assert_int_equal(error.status, STATUS_DIVERGED);
+        if (strstr(error.text, CASES[i].found) == NULL)
+            fail_msg("'%s' is not in: %s", CASES[i].found, error.text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_steps_are_pytorchs),
@@ -506,9 +705,16 @@ int main(void) {
         cmocka_unit_test(infinite_statistics_end_the_run),
         cmocka_unit_test(infinite_test_loss_ends_the_run),
         cmocka_unit_test(divergence_keeps_the_last_good_checkpoint),
+        cmocka_unit_test(divergence_names_the_first_tensor),
+        cmocka_unit_test(goes_on_from_any_step),
+        cmocka_unit_test(reports_span_a_stop),
+        cmocka_unit_test(a_longer_run_goes_on),
+        cmocka_unit_test(writes_that_fail_are_tried_again),
     };
-    snprintf(model, sizeof model, "/tmp/trainer_test.%ld.ckpt", (long)getpid());
+    snprintf(model, sizeof model, "/tmp/trainer_test.%ld.best.ckpt", (long)getpid());
+    snprintf(last, sizeof last, "/tmp/trainer_test.%ld.last.ckpt", (long)getpid());
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(model);
+    unlink(last);
     return failed;
 }

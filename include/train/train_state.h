@@ -1,0 +1,57 @@
+/* All that a training run is between two steps, so that it can go on from there, bit for bit.
+ *
+ * Its file, `last.ckpt`, is a checkpoint (net/checkpoint.h) with the network as it is, and more
+ * under names that begin with "run.":
+ *
+ *     exp_avg.P, exp_avg_sq.P  F32        Adam's moments of each parameter P
+ *     adam.step                I64        Adam's steps so far
+ *     random                   U32 [625]  the generator: MT19937's state and the index in it, as
+ * they were before the epoch's order was drawn: it is drawn again epoch, step              I64 in
+ * epoch (from 1) so many steps have been taken; after the last epoch: epochs + 1, 0 loss.total,
+ * .running     F64        of that epoch's steps: see struct train_state best.epoch I64        the
+ * best epoch so far, 0: none yet; only with one: best.accuracy, best.loss F64        on the test
+ * images best.T                              the state_dict as it was after that epoch */
+#pragma once
+
+#include "net/checkpoint.h"
+
+struct train_best {
+    int64_t epoch;         /* from 1; 0: none yet, and the rest means nothing */
+    double accuracy, loss; /* per cent and mean, on the test images */
+    struct network_state network;
+};
+
+struct train_state {
+    struct network_state network;
+    float *exp_avg, *exp_avg_sq; /* [plan.parameters], owned */
+    int64_t adam_step;
+    struct random random; /* before it draws the order of `epoch` */
+    int64_t epoch, step;
+    double total;   /* sum of the epoch's losses so far, over images */
+    double running; /* sum of the losses since the last report, over steps */
+    struct train_best best;
+};
+
+/* A run before its first step: the generator seeded and the weights drawn as
+ * torch.manual_seed(seed); Network() does. */
+void train_state_new(struct train_state *state, uint64_t seed);
+void train_state_free(struct train_state *state);
+
+/* Whether the network or Adam's moments hold what no training leaves behind, and where:
+ * checkpoint_find_wrong(). `name` is the tensor's. */
+bool train_state_is_wrong(const struct train_state *state, char name[SAFETENSORS_NAME],
+                          double *value);
+
+/* Errors as file_replace. */
+bool train_state_save(const char *path, const struct train_state *state,
+                      const struct metadata *metadata, struct error *error);
+
+/* Reads a state into a new one. All of it is checked, except what only the run's settings tell:
+ * train_state_fits(). Errors: STATUS_CHECKPOINT; nothing is left to free then. */
+bool train_state_load(const char *path, struct train_state *state, struct metadata *metadata,
+                      struct error *error);
+
+/* Whether a loaded state can be of a run with so many steps in an epoch. Errors: STATUS_CHECKPOINT.
+ */
+bool train_state_fits(const struct train_state *state, int64_t steps, const char *path,
+                      struct error *error);

@@ -1,0 +1,195 @@
+#include "train/train_state.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The generator is saved as it lies in memory. */
+enum { RANDOM_WORDS = 625 };
+_Static_assert(sizeof(struct random) == RANDOM_WORDS * sizeof(uint32_t), "no padding");
+
+static const int64_t MOST_EPOCHS = INT64_C(1) << 31;
+
+#define MORE CHECKPOINT_MORE
+
+void train_state_new(struct train_state *state, uint64_t seed) {
+    *state = (struct train_state){.epoch = 1};
+    network_state_new(&state->network);
+    network_state_new(&state->best.network);
+    state->exp_avg = memory_new(network_plan()->parameters, sizeof *state->exp_avg);
+    state->exp_avg_sq = memory_new(network_plan()->parameters, sizeof *state->exp_avg_sq);
+    random_seed(&state->random, seed);
+    network_init(&state->network, &state->random);
+}
+
+void train_state_free(struct train_state *state) {
+    network_state_free(&state->network);
+    network_state_free(&state->best.network);
+    free(state->exp_avg);
+    free(state->exp_avg_sq);
+}
+
+/* ---- the file ---- */
+
+/* The tensors of a state. Saving and loading follow the same list; their data is the state's. */
+struct list {
+    struct safetensors_tensor tensor[4 * NETWORK_TENSORS + 16];
+    int count;
+};
+
+static void add(struct list *list, const char *name, const char *dtype, int words, size_t size,
+                const void *data) {
+    struct safetensors_tensor *to = &list->tensor[list->count++];
+    *to = (struct safetensors_tensor){
+        .rank = words > 1, .shape = {words}, .size = size, .data = (void *)(uintptr_t)data};
+    snprintf(to->name, sizeof to->name, MORE "%s", name);
+    snprintf(to->dtype, sizeof to->dtype, "%s", dtype);
+}
+
+static void add_whole(struct list *list, const char *name, const int64_t *value) {
+    add(list, name, "I64", 1, sizeof *value, value);
+}
+
+static void add_real(struct list *list, const char *name, const double *value) {
+    add(list, name, "F64", 1, sizeof *value, value);
+}
+
+/* A block of Adam's, as one tensor for each parameter. */
+static void add_moments(struct list *list, const char *name, float *block) {
+    struct safetensors_tensor parameters[NETWORK_TENSORS];
+    const struct network_state in_block = {.parameters = block, .statistics = block};
+    checkpoint_list(parameters, &in_block, name);
+    for (int i = 0; i < NETWORK_TENSORS; i++)
+        if (network_plan()->tensors[i].kind == PARAMETER)
+            list->tensor[list->count++] = parameters[i];
+}
+
+/* What the training goes on from. */
+static void list_training(struct list *list, const struct train_state *s) {
+    checkpoint_list(list->tensor, &s->network, "");
+    list->count = NETWORK_TENSORS;
+    add_moments(list, MORE "exp_avg.", s->exp_avg);
+    add_moments(list, MORE "exp_avg_sq.", s->exp_avg_sq);
+}
+
+static void list_numbers(struct list *list, const struct train_state *s) {
+    add_whole(list, "adam.step", &s->adam_step);
+    add(list, "random", "U32", RANDOM_WORDS, sizeof s->random, &s->random);
+    add_whole(list, "epoch", &s->epoch);
+    add_whole(list, "step", &s->step);
+    add_real(list, "loss.total", &s->total);
+    add_real(list, "loss.running", &s->running);
+    add_whole(list, "best.epoch", &s->best.epoch);
+}
+
+static void list_best(struct list *list, const struct train_state *s) {
+    add_real(list, "best.accuracy", &s->best.accuracy);
+    add_real(list, "best.loss", &s->best.loss);
+    checkpoint_list(list->tensor + list->count, &s->best.network, MORE "best.");
+    list->count += NETWORK_TENSORS;
+}
+
+bool train_state_save(const char *path, const struct train_state *state,
+                      const struct metadata *metadata, struct error *error) {
+    struct list list;
+    list_training(&list, state);
+    list_numbers(&list, state);
+    if (state->best.epoch > 0)
+        list_best(&list, state);
+    return safetensors_save(path, list.tensor, list.count, metadata, error);
+}
+
+bool train_state_is_wrong(const struct train_state *state, char name[SAFETENSORS_NAME],
+                          double *value) {
+    struct list list;
+    size_t element;
+    list_training(&list, state);
+    const int wrong = checkpoint_find_wrong(list.tensor, list.count, &element, value);
+    if (wrong < 0)
+        return false;
+    const char *found = list.tensor[wrong].name;
+    const bool more = strncmp(found, MORE, strlen(MORE)) == 0;
+    snprintf(name, SAFETENSORS_NAME, "%s", found + (more ? strlen(MORE) : 0));
+    return true;
+}
+
+static bool impossible(const char *path, const char *name, double value, const char *expected,
+                       struct error *error) {
+    return error_set(error, STATUS_CHECKPOINT,
+                     "%s: tensor " MORE "%s: is %.17g; %s is expected: the file is damaged", path,
+                     name, value, expected);
+}
+
+static bool check_numbers(const char *path, const struct train_state *s, struct error *error) {
+    const struct train_best *best = &s->best;
+    if (s->epoch < 1 || s->epoch > MOST_EPOCHS)
+        return impossible(path, "epoch", (double)s->epoch, "an epoch from 1", error);
+    if (s->random.next < 0 || s->random.next >= RANDOM_WORDS)
+        return impossible(path, "random", s->random.next, "an index up to 624 as its last element",
+                          error);
+    if (!(s->total >= 0 && isfinite(s->total)))
+        return impossible(path, "loss.total", s->total, "a finite number from 0", error);
+    if (!(s->running >= 0 && isfinite(s->running)))
+        return impossible(path, "loss.running", s->running, "a finite number from 0", error);
+    if (best->epoch < 0 || best->epoch >= s->epoch)
+        return impossible(path, "best.epoch", (double)best->epoch, "an epoch that is over", error);
+    if (best->epoch == 0)
+        return true;
+    if (!(best->accuracy >= 0 && best->accuracy <= 100))
+        return impossible(path, "best.accuracy", best->accuracy, "a number from 0 to 100", error);
+    if (!(best->loss >= 0 && isfinite(best->loss)))
+        return impossible(path, "best.loss", best->loss, "a finite number from 0", error);
+    return true;
+}
+
+bool train_state_load(const char *path, struct train_state *state, struct metadata *metadata,
+                      struct error *error) {
+    struct safetensors file;
+    struct list list;
+    if (!safetensors_load(&file, path, error))
+        return false;
+    train_state_new(state, 0);
+    bool good = true;
+    if (safetensors_find(&file, MORE "epoch") == NULL)
+        good = error_set(error, STATUS_CHECKPOINT,
+                         "%s: holds no training state to go on from, but a network alone at most; "
+                         "--resume takes the file that --last named (last.ckpt)",
+                         path);
+    list_training(&list, state);
+    list_numbers(&list, state);
+    good = good && checkpoint_take(&file, path, list.tensor, list.count, error) &&
+           check_numbers(path, state, error);
+    if (good && state->best.epoch > 0) {
+        const int before = list.count;
+        list_best(&list, state);
+        good = checkpoint_take(&file, path, list.tensor + before, list.count - before, error) &&
+               check_numbers(path, state, error);
+    }
+    if (good && list.count != file.count)
+        good = error_set(error, STATUS_CHECKPOINT,
+                         "%s: holds %d tensors, but a training state has %d: the file is damaged "
+                         "or comes from another version of this program",
+                         path, file.count, list.count);
+    if (good)
+        *metadata = file.metadata;
+    else
+        train_state_free(state);
+    safetensors_free(&file);
+    return good;
+}
+
+bool train_state_fits(const struct train_state *s, int64_t steps, const char *path,
+                      struct error *error) {
+    const double done = (double)(s->epoch - 1) * (double)steps + (double)s->step;
+    if (s->step < steps && (double)s->adam_step == done && (double)s->network.batches == done)
+        return true;
+    return error_set(error, STATUS_CHECKPOINT,
+                     "%s: is in epoch %lld after step %lld, and %lld steps of Adam, %lld of batch "
+                     "normalisation, which do not belong together where an epoch has %lld steps: "
+                     "the file is damaged",
+                     path, (long long)s->epoch, (long long)s->step, (long long)s->adam_step,
+                     (long long)s->network.batches, (long long)steps);
+}
