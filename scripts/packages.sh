@@ -6,7 +6,7 @@
     BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config
         libopenblas-dev libpng-dev libjansson-dev zlib1g-dev)
     DOWNLOAD_PACKAGES=(curl ca-certificates)
-    TEST_PACKAGES=(libcmocka-dev python3) # python3: the tests that are scripts
+    TEST_PACKAGES=(libcmocka-dev python3 valgrind) # python3: the tests that are scripts
 }
 
 # need_packages PACKAGE...: install those that are missing; silent when none is.

@@ -105,6 +105,7 @@ _Static_assert(OPTION_COUNT <= 64, "settings.given has a bit for each");
 /* ---- values ---- */
 
 static bool wrong_value(const struct option_row *row, const char *text, struct error *error) {
+    text = text[0] != '\0' ? text : "''";
     if (row->type == WHOLE && row->most >= 0x1p63)
         return error_set(error, STATUS_USAGE,
                          "--%s %s: a whole number from %.0f to 9223372036854775807 is expected",
@@ -125,6 +126,9 @@ static bool parse_value(struct settings *settings, const struct option_row *row,
     case TEXT:
         if ((double)strlen(text) < row->least)
             return error_set(error, STATUS_USAGE, "--%s '': a name is expected", row->name);
+        if (row->at == AT(precision) && strcmp(text, "float32") != 0 && strcmp(text, "tf32") != 0)
+            return error_set(error, STATUS_USAGE, "--%s %s: float32 or tf32 is expected", row->name,
+                             text);
         *(const char **)(void *)place = text;
         return true;
     case WHOLE: {
@@ -297,15 +301,21 @@ static bool find_which(struct settings *settings, int *argc, char ***argv, struc
     return true;
 }
 
+/* What getopt_long() answers for every long option, and leaves in optopt for one that it knows and
+ * refuses: no character. */
+enum { LONG_OPTION = 256 };
+
 /* What was wrong with the word that getopt_long() has just refused. */
-static bool wrong_option(int answer, const char *word, struct error *error) {
-    const bool is_long = strncmp(word, "--", 2) == 0;
+static bool wrong_option(int answer, char *const *argv, struct error *error) {
+    const char *word = argv[optind - 1];
     if (answer == ':')
         return error_set(error, STATUS_USAGE, "%s: a value is expected behind it", word);
-    if (is_long && optopt != 0)
+    if (optopt == LONG_OPTION)
         return error_set(error, STATUS_USAGE, "%s: this option takes no value", word);
-    if (is_long)
+    if (optopt == 0)
         return error_set(error, STATUS_USAGE, "%s: there is no such option", word);
+    if (optopt < 0 && argv[optind] != NULL) /* the first byte of a longer character */
+        return error_set(error, STATUS_USAGE, "%s: there is no such option", argv[optind]);
     return error_set(error, STATUS_USAGE, "-%c: there is no such option", optopt);
 }
 
@@ -344,14 +354,15 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
     for (int i = 0; i < OPTION_COUNT; i++)
         if (OPTIONS[i].roles & (int)settings->command) {
             rows[count] = &OPTIONS[i];
-            known[count++] = (struct option){OPTIONS[i].name, OPTIONS[i].type != FLAG, NULL, 1};
+            known[count++] =
+                (struct option){OPTIONS[i].name, OPTIONS[i].type != FLAG, NULL, LONG_OPTION};
         }
     opterr = 0;
     while ((answer = getopt_long(argc, argv, ":h", known, &chosen)) != -1) {
         if (answer == 'h')
             return settings->help = true;
-        if (answer != 1)
-            return wrong_option(answer, argv[optind - 1], error);
+        if (answer != LONG_OPTION)
+            return wrong_option(answer, argv, error);
         if (!is_whole(rows[chosen]->name, argv))
             return error_set(error, STATUS_USAGE, "%s: there is no such option; --%s, in full?",
                              argv[optind - 1 - (optarg == argv[optind - 1])], rows[chosen]->name);
@@ -361,10 +372,6 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
         if (settings->help || settings->version)
             return true;
     }
-    if (settings->precision != NULL && strcmp(settings->precision, "float32") != 0 &&
-        strcmp(settings->precision, "tf32") != 0)
-        return error_set(error, STATUS_USAGE, "--precision %s: float32 or tf32 is expected",
-                         settings->precision);
     if (settings->resume != NULL && settings->overwrite)
         return error_set(error, STATUS_USAGE,
                          "--resume goes on with a run, --overwrite begins a new one; choose one");

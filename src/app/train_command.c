@@ -203,37 +203,57 @@ static void list_outputs(struct output outputs[OUTPUTS], const struct settings *
     outputs[2] = (struct output){"log", s->log};
 }
 
-/* What is in a file that is there already. */
-static void describe_file(const char *path, char *text, size_t size) {
+/* What is in a file that is there already; answers whether it is a training state. */
+static bool describe_file(const char *path, char *text, size_t size) {
     struct safetensors file;
     struct error error;
-    snprintf(text, size, "a file that is no checkpoint");
+    snprintf(text, size, "no checkpoint, or a damaged one");
     if (!safetensors_load(&file, path, &error))
-        return;
+        return false;
+    const bool is_state = safetensors_find(&file, CHECKPOINT_MORE "epoch") != NULL;
     const char *epoch = metadata_get(&file.metadata, "epoch");
     const char *seed = metadata_get(&file.metadata, "seed");
     const char *accuracy = metadata_get(&file.metadata, "test_accuracy");
-    snprintf(text, size, "a run's checkpoint: epoch %.40s, seed %.40s%s%.40s%s",
-             epoch ? epoch : "unknown", seed ? seed : "unknown", accuracy ? ", accuracy " : "",
-             accuracy ? accuracy : "", accuracy ? " %" : "");
+    if (epoch == NULL)
+        snprintf(text, size, "another program's checkpoint");
+    else
+        snprintf(text, size, "a run's checkpoint: epoch %.40s, seed %.40s%s%.40s%s", epoch,
+                 seed ? seed : "unknown", accuracy ? ", accuracy " : "", accuracy ? accuracy : "",
+                 accuracy ? " %" : "");
     safetensors_free(&file);
+    return is_state;
 }
 
-/* A new run must not write over another one's files by accident. */
-static bool check_overwriting(const struct settings *s, struct error *error) {
+/* A run must not write over another one's files by accident. Its own are those that the state of a
+ * run that goes on, which `kept` tells of, names, and the state itself. */
+static bool check_overwriting(const struct settings *s, const struct metadata *kept,
+                              struct error *error) {
     struct output outputs[OUTPUTS];
     list_outputs(outputs, s);
-    for (int i = 0; i < OUTPUTS; i++) {
+    const bool goes_on = s->resume != NULL;
+    for (int i = 0; i < OUTPUTS && !s->overwrite; i++) {
         const struct output *o = &outputs[i];
+        const char *own = !goes_on             ? NULL
+                          : o->path == s->last ? s->resume
+                                               : metadata_get(kept, o->option);
+        if (goes_on && own == NULL && o->path == s->model)
+            own = s->model; /* a name that metadata cannot hold */
         struct stat info;
-        char found[256] = "another run's log";
-        if (o->path == NULL || stat(o->path, &info) != 0 || !S_ISREG(info.st_mode))
+        char found[256], go_on[4200] = "";
+        if (o->path == NULL || stat(o->path, &info) != 0 || !S_ISREG(info.st_mode) ||
+            (own != NULL && file_same(o->path, own)))
             continue;
-        if (o->path != s->log)
-            describe_file(o->path, found, sizeof found);
-        char go_on[4200] = "";
-        if (access(s->last, F_OK) == 0)
+        if (describe_file(s->last, found, sizeof found))
             snprintf(go_on, sizeof go_on, "--resume %s goes on with that run, ", s->last);
+        if (o->path == s->log)
+            snprintf(found, sizeof found, "another run's log, or some other file");
+        else
+            describe_file(o->path, found, sizeof found);
+        if (goes_on)
+            return error_set(error, STATUS_USAGE,
+                             "--%s %s: is there already (%s), but is no file of the run in %s; "
+                             "name another file",
+                             o->option, o->path, found, s->resume);
         return error_set(error, STATUS_USAGE,
                          "--%s %s: is there already (%s); %s--overwrite begins a new one in its "
                          "place, and --model, --last and --log name other files",
@@ -244,7 +264,7 @@ static bool check_overwriting(const struct settings *s, struct error *error) {
 
 /* What cannot be written, or would be written over, is found out now, not after an hour. */
 static bool check_outputs(const struct settings *s, const struct workplace *w,
-                          struct error *error) {
+                          const struct metadata *kept, struct error *error) {
     struct output outputs[OUTPUTS];
     list_outputs(outputs, s);
     for (int i = 0; i < OUTPUTS; i++) {
@@ -258,7 +278,7 @@ static bool check_outputs(const struct settings *s, const struct workplace *w,
             return false;
     }
     return file_check_replaceable(s->model, error) && file_check_replaceable(s->last, error) &&
-           (s->resume != NULL || s->overwrite || check_overwriting(s, error));
+           check_overwriting(s, kept, error);
 }
 
 /* Whether the data is what the state's run was trained on. */
@@ -318,7 +338,7 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
         (!check_data(s, w, kept, fingerprint, error) ||
          !train_state_fits(from, trainer_steps(&settings, &w->train), s->resume, error)))
         return false;
-    if (!check_outputs(s, w, error))
+    if (!check_outputs(s, w, kept, error))
         return false;
     if (!(from == NULL ? run_log_open(&log, s->log, error)
                        : run_log_reopen(&log, s->log, from->epoch, from->step, error)))

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# A short life of a run under Valgrind: trained, stopped, gone on with, tested, reported on, diverged, on
+# both CPU backends. No error, and nothing lost. Takes the programs from $BIN.
+set -euo pipefail
+
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+command -v valgrind >/dev/null || { echo 'SKIPPED: there is no valgrind here'; exit 77; }
+export PATH=$BIN:$PATH
+export GOMP_SPINCOUNT=1000 # as the program sets it itself, by starting once more
+
+# STATUS COMMAND...; the stacks of OpenMP's threads, which live to the end, count as "possibly lost".
+finds_nothing() {
+    local expected=$1 status=0
+    shift
+    valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect \
+        --show-leak-kinds=definite,indirect "$@" >out 2>err || status=$?
+    ((status == expected)) || failed "$*: status $status instead of $expected" out err
+    check "$*: no word of Valgrind's" lacks err '^==[0-9]+=='
+}
+
+finds_nothing 0 cifar-synth data --train 20 --test 10
+finds_nothing 0 cifar-train --data data --epochs 1 --batch 8 --save-every 1 --log-every 1 --log run.jsonl
+finds_nothing 0 cifar-train --resume last.ckpt --epochs 2
+finds_nothing 0 cifar-train --resume last.ckpt
+finds_nothing 2 cifar-train --resume last.ckpt --seed 3
+finds_nothing 2 cifar-train --data data
+finds_nothing 4 cifar-train --resume best.ckpt
+finds_nothing 0 cifar-test --data data
+finds_nothing 0 cifar-classes --data data --confusion --json
+finds_nothing 6 cifar-train --data data --overwrite --lr 1e30
+finds_nothing 0 cifar-train --data data --overwrite --epochs 1 --device openblas --quiet
+finds_nothing 4 cifar-test --data data --model run.jsonl
+finds_nothing 3 cifar-test --data nowhere
+
+end_checks
