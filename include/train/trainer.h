@@ -67,8 +67,9 @@ struct trainer {
     struct random drawn;          /* the generator after it drew the epoch's order */
     bool model_waits, last_waits; /* to be written: what the file should hold has changed */
     int failed_writes;
-    struct error failure; /* the last of them */
-    double save_seconds;  /* spent in writing files */
+    struct error failure;      /* the last of them */
+    struct error last_failure; /* the last in writing the state */
+    double save_seconds;       /* spent in writing files */
 };
 
 /* Steps in an epoch over these images. */

@@ -17,8 +17,10 @@ static void set_all(void (*handler)(int)) {
 }
 
 static void note(int signal) {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     noted = signal;
     set_all(SIG_DFL);
+    sigaction(SIGPIPE, &ignore, NULL); /* Ctrl-C ends a `tee`, too; the state is to be saved */
 }
 
 void interrupt_watch(void) {

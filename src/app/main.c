@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <locale.h>
 #include <png.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,7 @@ int main(int argc, char **argv) {
     struct settings settings;
     struct error error;
     occupy_standard_files();
+    signal(SIGXFSZ, SIG_IGN);         /* a write beyond a limit fails like one on a full disk */
     setlocale(LC_CTYPE, "");          /* whether bars can be drawn in UTF-8 */
     setvbuf(stdout, NULL, _IOLBF, 0); /* whoever reads a pipe sees each line at once */
     bool good = settings_parse(&settings, argc, argv, &error) && run(&settings, argv, &error);

@@ -142,6 +142,15 @@ static bool write_all(int descriptor, const uint8_t *bytes, size_t size) {
     return true;
 }
 
+/* On a file system behind a network or a program, a signal can interrupt this, too. */
+static bool sync_whole(int descriptor) {
+    int result;
+    do
+        result = fsync(descriptor);
+    while (result != 0 && errno == EINTR);
+    return result == 0;
+}
+
 /* A rename is only safe from a power cut once its folder has been synced too. File systems that
  * cannot sync a folder answer EINVAL, and there is nothing more to do there. */
 static bool sync_folder_of(const char *path) {
@@ -150,7 +159,7 @@ static bool sync_folder_of(const char *path) {
     int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0)
         return errno == EACCES; /* a folder that may be written but not read */
-    bool synced = fsync(descriptor) == 0 || errno == EINVAL;
+    bool synced = sync_whole(descriptor) || errno == EINVAL;
     int reason = errno;
     close(descriptor);
     errno = reason;
@@ -162,7 +171,7 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
     int descriptor;
     if (!replacement_begin(&names, &descriptor, path, error))
         return false;
-    bool written = write_all(descriptor, bytes, size) && fsync(descriptor) == 0;
+    bool written = write_all(descriptor, bytes, size) && sync_whole(descriptor);
     int reason = errno;
     if (close(descriptor) != 0 && written) {
         written = false;

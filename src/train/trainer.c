@@ -242,8 +242,10 @@ static bool waits(struct trainer *t, bool written, const struct train_observer *
  * happens between the two can be made good. */
 static void save(struct trainer *t, const struct train_observer *observer) {
     const double began = clock_seconds();
-    if (t->last_waits)
+    if (t->last_waits) {
         t->last_waits = waits(t, save_last(t, &t->failure), observer);
+        t->last_failure = t->failure;
+    }
     if (t->model_waits)
         t->model_waits = waits(t, save_model(t, &t->failure), observer);
     t->save_seconds += clock_seconds() - began;
@@ -255,7 +257,7 @@ static bool interrupted(const struct trainer *t, struct error *error) {
         return error_set(error, STATUS_FAILURE,
                          "interrupted in epoch %lld after step %lld, and the training state could "
                          "not be saved: %s",
-                         (long long)s->epoch, (long long)s->step, t->failure.text);
+                         (long long)s->epoch, (long long)s->step, t->last_failure.text);
     return error_set(error, STATUS_INTERRUPTED,
                      "interrupted in epoch %lld after step %lld of %lld, and saved; go on with "
                      "--resume %s",
