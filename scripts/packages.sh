@@ -7,6 +7,7 @@
         libopenblas-dev libpng-dev libjansson-dev zlib1g-dev)
     DOWNLOAD_PACKAGES=(curl ca-certificates)
     TEST_PACKAGES=(libcmocka-dev python3 valgrind) # python3: the tests that are scripts
+    CLANG_PACKAGES=(clang libomp-dev) # for the thread sanitizer and for fuzzing
 }
 
 # need_packages PACKAGE...: install those that are missing; silent when none is.
@@ -46,4 +47,13 @@ need_packages() {
             "is there a network, and does /etc/apt name a mirror?" >&2
         return 1
     fi
+}
+
+# need_clang: clang with the runtime of its sanitizers and of libFuzzer, which on some systems is a package
+# that has clang's version in its name.
+need_clang() {
+    need_packages "${CLANG_PACKAGES[@]}"
+    echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
+        clang -fsanitize=fuzzer,address -x c -o /dev/null - 2>/dev/null ||
+        need_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 }

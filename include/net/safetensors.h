@@ -20,7 +20,7 @@ enum {
     SAFETENSORS_NAME = 64,         /* room for a tensor's name and its final zero */
     SAFETENSORS_RANK = 8,          /* most dimensions */
     SAFETENSORS_HEADER = 1 << 17,  /* bytes of the longest header that is read: JSON needs up to
-                                    * 80 times as much memory when parsed; ours have 12,000 */
+                                    * 100 times as much memory when parsed; ours have 12,000 */
     SAFETENSORS_LARGEST = 1 << 26, /* bytes of the largest file that is read: 64 MiB */
 };
 

@@ -3,7 +3,6 @@
 #include "app/commands.h"
 #include "device/device.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -95,8 +94,6 @@ int main(int argc, char **argv) {
     if (good)
         return STATUS_OK;
     fflush(stdout);
-    for (char *at = error.text; *at != '\0'; at++)     /* it may quote a file: nothing that a */
-        *at = iscntrl((unsigned char)*at) ? '?' : *at; /* terminal would act on */
     fprintf(stderr, "%s: %s\n", settings.program, error.text);
     if (error.status == STATUS_USAGE)
         fprintf(stderr, "%s: '%s --help' shows what is possible\n", settings.program,

@@ -274,7 +274,8 @@ static const struct command_row *row_of(enum command command) {
 
 static bool find_which(struct settings *settings, int *argc, char ***argv, struct error *error) {
     static char program[64];
-    const char *slash = strrchr((*argv)[0], '/'), *name = slash ? slash + 1 : (*argv)[0];
+    const char *path = *argc > 0 ? (*argv)[0] : ""; /* whoever starts a program may leave it out */
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     const bool prefixed = strncmp(name, "cifar-", strlen("cifar-")) == 0;
     const struct command_row *row = prefixed ? find_command(name + strlen("cifar-")) : NULL;
     settings->program = "cifar";

@@ -660,6 +660,20 @@ static void writes_that_fail_are_tried_again(void **unused) {
     }
 }
 
+/* Also where no report falls on them. */
+static void saves_as_often_as_wanted(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {0};
+    struct error error;
+    settings.batch = 1;
+    settings.log_every = 1000;
+    settings.save_every = 7;
+    settings.last = "/nowhere/last.ckpt"; /* each try is a warning */
+    assert_false(run(settings, 150, 1, &record, NULL, &error));
+    assert_int_equal(record.warnings, 1 + 150 / 7 + 1); /* at the beginning and the end, too */
+}
+
 /* Where a number went wrong is found by taking the steps once more. */
 static void divergence_names_the_first_tensor(void **unused) {
     (void)unused;
@@ -710,6 +724,7 @@ int main(void) {
         cmocka_unit_test(reports_span_a_stop),
         cmocka_unit_test(a_longer_run_goes_on),
         cmocka_unit_test(writes_that_fail_are_tried_again),
+        cmocka_unit_test(saves_as_often_as_wanted),
     };
     snprintf(model, sizeof model, "/tmp/trainer_test.%ld.best.ckpt", (long)getpid());
     snprintf(last, sizeof last, "/tmp/trainer_test.%ld.last.ckpt", (long)getpid());

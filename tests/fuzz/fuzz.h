@@ -1,0 +1,76 @@
+/* What the fuzz targets share: files that exist in memory only, and what every error and every
+ * accepted command line must be. A condition that does not hold ends the target (require), and
+ * libFuzzer keeps the input. */
+#pragma once
+
+#include "app/settings.h"
+#include "base/error.h"
+
+#include <getopt.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* An empty file without a name, read through /proc/self/fd/`descriptor`. */
+static inline void fuzz_file_new(int descriptor) {
+    const int made = memfd_create("fuzz", 0);
+    require(made >= 0 && dup2(made, descriptor) == descriptor && close(made) == 0);
+}
+
+/* Makes the file hold these bytes, and zeros behind them up to `size`. */
+static inline void fuzz_file_fill(int descriptor, const void *bytes, size_t count, size_t size) {
+    /* what was behind them is forgotten by the first call, and zeros once the second brings it back
+     */
+    require(ftruncate(descriptor, (off_t)count) == 0 && ftruncate(descriptor, (off_t)size) == 0);
+    require(pwrite(descriptor, bytes, count, 0) == (ssize_t)count);
+}
+
+/* An error must be of that kind, say something, and give no orders to a terminal: no control
+ * characters, neither of ASCII nor U+0080 .. U+009F. */
+static inline void fuzz_check_error(const struct error *error, enum status status) {
+    require(error->status == status);
+    require(error->text[0] != '\0' && memchr(error->text, '\0', sizeof error->text) != NULL);
+    for (const unsigned char *at = (const unsigned char *)error->text; *at != '\0'; at++)
+        require(*at >= ' ' && *at != 0x7f && !(at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0));
+}
+
+/* settings_parse(), as often as wanted. The words end in NULL; their order may change. */
+static inline bool fuzz_parse(struct settings *settings, const char **words, struct error *error) {
+    int count = 0;
+    while (words[count] != NULL)
+        count++;
+    optind = 0; /* glibc's way to begin anew */
+    return settings_parse(settings, count, (char **)words, error);
+}
+
+/* The ranges that `cifar COMMAND --help` and settings.h tell of; of options that the command does
+ * not have, 0. */
+static inline void fuzz_check_settings(const struct settings *s) {
+    const bool train = s->command == COMMAND_TRAIN, synth = s->command == COMMAND_SYNTH;
+    require(train || synth || s->command == COMMAND_TEST || s->command == COMMAND_CLASSES);
+    require(s->seed >= 0 && s->limit >= 0 && s->limit <= 1000000000);
+    require(s->save_every >= 0 && s->save_every <= 1000000000);
+    require(s->threads >= 0 && s->threads <= 1024);
+    require(synth ? s->batch == 0 : s->batch >= 1 && s->batch <= 1000000);
+    require(train ? s->epochs >= 1 && s->epochs <= 1000000 : s->epochs == 0);
+    require(train ? s->log_every >= 1 && s->log_every <= 1000000000 : s->log_every == 0);
+    require(s->lr >= 0 && s->lr <= 1e30 && s->weight_decay >= 0 && s->weight_decay <= 1e30);
+    require(synth ? s->synth_train >= 5 && s->synth_train <= 1000000 : s->synth_train == 0);
+    require(synth ? s->synth_test >= 1 && s->synth_test <= 1000000 : s->synth_test == 0);
+    require((s->grid != NULL) == (s->command == COMMAND_TEST));
+    require((s->folder != NULL) == synth && (!synth || s->folder[0] != '\0'));
+    require(!(s->resume != NULL && s->overwrite));
+    if (!synth) {
+        require(s->device[0] != '\0' && s->model[0] != '\0');
+        require(strcmp(s->precision, "float32") == 0 || strcmp(s->precision, "tf32") == 0);
+    }
+    require(!train || s->last[0] != '\0');
+    const char *texts[] = {s->data, s->resume, s->log, s->grid, s->folder};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        require(texts[i] == NULL || strlen(texts[i]) < SIZE_MAX); /* reads all of it */
+}

@@ -1,0 +1,411 @@
+#!/usr/bin/env python3
+"""Writes a seed corpus and, where one helps, a dictionary for each fuzz target.
+
+    make_seeds.py FOLDER      writes FOLDER/TARGET/* and FOLDER/TARGET.dict
+"""
+import json
+import pathlib
+import struct
+import sys
+
+folder = pathlib.Path(sys.argv[1])
+
+
+def write(target, name, content):
+    path = folder / target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def write_dictionary(target, words):
+    def quoted(word):
+        return "".join(c if c.isalnum() or c in "_.-=/,:{}[] " else f"\\x{ord(c):02x}" for c in word)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{target}.dict").write_text("".join(f'"{quoted(word)}"\n' for word in words))
+
+
+# ---- checkpoints: the input's form is told in checkpoint_fuzz.c ----
+
+RESUME, HEADER_ONLY, PATCHES_AT = 1, 2, 2
+SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2,
+         "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}
+
+
+# the network, as small as the target makes it
+NETWORK = []
+for layer in "1245":
+    NETWORK += [(f"conv{layer}.weight", "F32", [2, 2, 2, 2]), (f"conv{layer}.bias", "F32", [2])]
+    NETWORK += [(f"bn{layer}.{part}", "F32", [2])
+                for part in ("weight", "bias", "running_mean", "running_var")]
+    NETWORK += [(f"bn{layer}.num_batches_tracked", "I64", [])]
+NETWORK += [("fc1.weight", "F32", [2, 2]), ("fc1.bias", "F32", [2])]
+PARAMETERS = [t for t in NETWORK if t[0].endswith((".weight", ".bias"))]
+NUMBERS = [("adam.step", "I64", []), ("random", "U32", [625]), ("epoch", "I64", []),
+           ("step", "I64", []), ("loss.total", "F64", []), ("loss.running", "F64", []),
+           ("best.epoch", "I64", [])]
+BEST = [("best.accuracy", "F64", []), ("best.loss", "F64", [])] + \
+       [(f"best.{name}", dtype, shape) for name, dtype, shape in NETWORK]
+STATE = NETWORK + [(f"run.{name}", dtype, shape) for name, dtype, shape in
+                   [(f"exp_avg.{name}", d, s) for name, d, s in PARAMETERS] +
+                   [(f"exp_avg_sq.{name}", d, s) for name, d, s in PARAMETERS] + NUMBERS]
+STATE_BEST = STATE + [(f"run.{name}", dtype, shape) for name, dtype, shape in BEST]
+
+OURS = {"program": "cifar-train 0.1.0", "crc32": "00000000"}
+SETTINGS = {"epochs": "5", "batch": "10", "lr": "0.001", "weight_decay": "0.0001", "seed": "0",
+            "device": "auto", "precision": "float32", "log_every": "1000", "limit": "0",
+            "save_every": "0", "model": "best.ckpt", "data": "data", "log": "run.jsonl"}
+
+
+def size_of(dtype, shape):
+    size = SIZES[dtype]
+    for dimension in shape:
+        size *= dimension
+    return size
+
+
+def layout(tensors, metadata=None):
+    """The header as an object, the bytes of the data, and where each tensor begins in them."""
+    header, at, places = {}, 0, {}
+    if metadata is not None:
+        header["__metadata__"] = metadata
+    for name, dtype, shape in sorted(tensors, key=lambda tensor: -SIZES[tensor[1]]):
+        size = size_of(dtype, shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        places[name] = at
+        at += size
+    return header, at, places
+
+
+def text_of(header):
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+def header_only(bits, header, data, patches=()):
+    """patches: offset and eight bytes"""
+    return (bytes([bits | HEADER_ONLY | len(patches) << PATCHES_AT]) +
+            data.to_bytes(2, "little") +
+            b"".join(at.to_bytes(2, "little") + value for at, value in patches) +
+            (header if isinstance(header, bytes) else text_of(header)))
+
+
+def whole(bits, header, data=b"", length=None):
+    text = header if isinstance(header, bytes) else text_of(header)
+    length = len(text) if length is None else length
+    return bytes([bits]) + struct.pack("<Q", length) + text + data
+
+
+def i64(value):
+    return struct.pack("<q", value)
+
+
+def f64(value):
+    return struct.pack("<d", value)
+
+
+def f32(value):
+    return struct.pack("<f", value) * 2
+
+
+def checkpoint_seeds():
+    seeds = {}
+
+    # what is accepted, and such files with one number that is not
+    header, size, at = layout(NETWORK, OURS)
+    seeds["network"] = header_only(0, header, size)
+    seeds["network_pytorch"] = header_only(0, layout(NETWORK)[0], size)
+    seeds["network_format_pt"] = header_only(0, layout(NETWORK, {"format": "pt"})[0], size)
+    seeds["network_without_crc"] = header_only(0, layout(NETWORK, {"program": "x"})[0], size)
+    seeds["network_resumed"] = header_only(RESUME, header, size)
+    seeds["network_with_more"] = header_only(
+        0, *layout(NETWORK + [("run.more", "U8", [3])], OURS)[:2])
+    seeds["network_with_stranger"] = header_only(
+        0, *layout(NETWORK + [("stranger", "U8", [3])], OURS)[:2])
+    seeds["network_missing_one"] = header_only(0, *layout(NETWORK[1:], OURS)[:2])
+    seeds["network_numbers"] = header_only(0, header, size, [
+        (at["conv1.weight"], f32(1.5)), (at["bn5.running_var"], f32(3e38)),
+        (at["bn1.num_batches_tracked"], i64(5000))])
+    for name, tensor, value in (("nan", "conv2.weight", f32(float("nan"))),
+                                ("infinite", "bn2.running_mean", f32(float("-inf"))),
+                                ("variance", "bn4.running_var", f32(-1)),
+                                ("counter", "bn1.num_batches_tracked", i64(-1))):
+        seeds[f"network_{name}"] = header_only(0, header, size, [(at[tensor], value)])
+
+    for name, dtype, shape in (("dtype", "I32", [2]), ("shape", "F32", [2, 1]), ("longer", "F32", [3]),
+                               ("rank_eight", "U8", [1, 1, 1, 1, 1, 1, 1, 8])):
+        seeds[f"network_other_{name}"] = header_only(
+            0, *layout([("conv1.bias", dtype, shape) if t[0] == "conv1.bias" else t
+                        for t in NETWORK], OURS)[:2])
+
+    about = OURS | SETTINGS
+    header, size, at = layout(STATE, about)
+    first = [(at["run.epoch"], i64(1))]
+    seeds["state"] = header_only(RESUME, header, size, first)
+    seeds["state_as_network"] = header_only(0, header, size, first)
+    seeds["state_settings"] = header_only(RESUME, layout(STATE, about | {
+        "epochs": "7", "batch": "20", "lr": "0.5", "device": "cpu", "precision": "tf32",
+        "limit": "77"})[0], size, first)
+    for key, value in (("epochs", "0"), ("lr", "nan"), ("precision", "float64"), ("device", ""),
+                       ("seed", "9223372036854775808"), ("limit", "-1"), ("batch", "10 ")):
+        seeds[f"state_{key}"] = header_only(
+            RESUME, layout(STATE, about | {key: value})[0], size, first)
+    seeds["state_bare"] = header_only(RESUME, layout(STATE)[0], size, first)
+    seeds["state_middle"] = header_only(RESUME, header, size, [
+        (at["run.epoch"], i64(2)), (at["run.step"], i64(100)), (at["run.adam.step"], i64(5100)),
+        (at["run.loss.total"], f64(7.5)), (at["run.loss.running"], f64(2.5)),
+        (at["bn5.num_batches_tracked"], i64(5100)), (at["run.random"] + 4 * 623, f32(0))])
+    for name, tensor, value in (("epoch_zero", "epoch", i64(0)), ("epoch_large", "epoch", i64(1 << 40)),
+                                ("loss", "loss.total", f64(float("nan"))),
+                                ("running", "loss.running", f64(-1)),
+                                ("exp_avg_sq", "exp_avg_sq.fc1.weight", f32(-1)),
+                                ("step", "step", i64(-1)), ("best_epoch", "best.epoch", i64(1))):
+        seeds[f"state_{name}"] = header_only(RESUME, header, size,
+                                             first + [(at[f"run.{tensor}"], value)])
+    seeds["state_random"] = header_only(RESUME, header, size,
+                                        first + [(at["run.random"] + 4 * 623, b"\0\0\0\0\x71\2\0\0")])
+    seeds["state_with_more"] = header_only(
+        RESUME, *layout(STATE + [("run.more", "U8", [3])], about)[:2], first)
+    header, size, at = layout(STATE_BEST, about)
+    best = [(at["run.epoch"], i64(2)), (at["run.best.epoch"], i64(1)),
+            (at["run.best.accuracy"], f64(61.08)), (at["run.best.loss"], f64(1.1))]
+    seeds["best"] = header_only(RESUME, header, size, best)
+    seeds["best_accuracy"] = header_only(RESUME, header, size,
+                                         best + [(at["run.best.accuracy"], f64(101))])
+    seeds["best_loss"] = header_only(RESUME, header, size,
+                                     best + [(at["run.best.loss"], f64(float("inf")))])
+    seeds["best_nan"] = header_only(RESUME, header, size,
+                                    best + [(at["run.best.fc1.bias"], f32(float("nan")))])
+
+    # small files of any kind
+    one = {"t": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+    seeds["small"] = whole(0, one, bytes(8))
+    seeds["small_resumed"] = whole(RESUME, one, bytes(8))
+    seeds["empty"] = b"\0"
+    seeds["short"] = b"\0" + bytes(7)
+    seeds["no_header"] = whole(0, b"")
+    seeds["nothing"] = whole(0, {})
+    seeds["spaces"] = whole(0, b"  {}  ")
+    seeds["metadata"] = whole(0, {"__metadata__": {"a": "b", "crc32": "12345678", "program": "p"}})
+    seeds["metadata_many"] = whole(0, {"__metadata__": {f"key{i}": "x" * i for i in range(40)}})
+    seeds["metadata_long"] = whole(0, {"__metadata__": {"k" * 40: "x", "k": "x" * 1100}})
+    seeds["metadata_wrong"] = whole(0, {"__metadata__": {"a": 1}})
+    seeds["metadata_list"] = whole(0, {"__metadata__": ["a"]})
+    seeds["crc_at_the_end"] = whole(0, b'{"__metadata__":{"a":"1","b":"\\"crc32\\":\\""}}')
+    seeds["crc_short"] = whole(0, b'{"__metadata__":{"crc32":"1"}}')
+    seeds["dtypes"] = whole(0, *(lambda h, n, _: (h, bytes(n)))(
+        *layout([(f"t{dtype}", dtype, [2, 1]) for dtype in SIZES])))
+    seeds["pickle"] = b"\0" + b"PK\3\4" + bytes(60)
+    seeds["control"] = whole(0, {"\x1b[2J\x9b31m\u202e\x7f": {"dtype": "F32"}})
+    seeds["control_text"] = whole(0, '{"a\u009b31m":{"dtype":"\u009b31m"}}'.encode())
+
+    # lengths
+    for name, length in (("zero", 0), ("one", 1), ("more", 1 << 16), ("half", 1 << 31),
+                         ("int", (1 << 32) - 1), ("sign", 1 << 63), ("most", (1 << 64) - 1),
+                         ("wraps", (1 << 64) - 8)):
+        seeds[f"length_{name}"] = whole(0, one, bytes(8), length)
+    seeds["long_header"] = header_only(0, b"{}" + b" " * ((1 << 17) - 2), 0)
+    seeds["too_long_header"] = header_only(0, b"{}" + b" " * ((1 << 17) - 1), 0)
+
+    # offsets, shapes, dtypes
+    def tensor(name, dtype="F32", shape=(2,), offsets=(0, 8), data=8):
+        seeds[name] = whole(0, {"t": {"dtype": dtype, "shape": shape, "data_offsets": offsets}},
+                            bytes(data))
+
+    most, small = (1 << 63) - 1, -(1 << 63)
+    tensor("offsets_most", offsets=[most - 8, most])
+    tensor("offsets_all", offsets=[0, most])
+    tensor("offsets_negative", offsets=[-8, 0])
+    tensor("offsets_least", offsets=[small, most])
+    tensor("offsets_backwards", offsets=[8, 0])
+    tensor("offsets_three", offsets=[0, 8, 8])
+    tensor("offsets_texts", offsets=["0", "8"])
+    tensor("offsets_real", offsets=[0.0, 8e0])
+    tensor("offsets_gap", offsets=[4, 12], data=12)
+    tensor("offsets_behind", data=9)
+    seeds["offsets_huge"] = whole(0, b'{"t":{"dtype":"F32","shape":[2],"data_offsets":[0,1%s]}}' %
+                                  (b"0" * 30))
+    tensor("shape_most", shape=[most])
+    tensor("shape_wraps", shape=[1 << 31, 1 << 31, 4])
+    tensor("shape_wraps_to_8", shape=[1 << 62, 8])
+    tensor("shape_zero", shape=[0, most, most], offsets=[0, 0], data=0)
+    tensor("shape_wraps_then_zero", shape=[most, most, 0], offsets=[0, 0], data=0)
+    tensor("shape_three", shape=[3])
+    tensor("shape_negative", shape=[-2, -1])
+    tensor("shape_nine", shape=[1] * 8 + [2])
+    tensor("shape_eight", shape=[1] * 7 + [2])
+    tensor("shape_scalar", dtype="I64", shape=[])
+    tensor("shape_real", shape=[2.0])
+    tensor("shape_no_list", shape={"0": 2})
+    tensor("dtype_unknown", dtype="F31")
+    tensor("dtype_long", dtype="F" * 200)
+    tensor("dtype_number", dtype=32)
+    seeds["entry_number"] = whole(0, {"t": 1})
+    seeds["entry_empty"] = whole(0, {"t": {}})
+    seeds["name_empty"] = whole(0, {"": one["t"]}, bytes(8))
+    seeds["name_63"] = whole(0, {"n" * 63: one["t"]}, bytes(8))
+    seeds["name_64"] = whole(0, {"n" * 64: one["t"]}, bytes(8))
+    seeds["name_zero"] = whole(0, {"a\0b": one["t"]}, bytes(8))
+    seeds["overlap"] = whole(0, {"a": one["t"], "b": one["t"]}, bytes(8))
+    seeds["empties"] = whole(0, {name: {"dtype": "U8", "shape": [0], "data_offsets": [8, 8]}
+                                 for name in "abc"} | one, bytes(8))
+
+    # JSON
+    entry = b'"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+    seeds["duplicate"] = whole(0, b"{" + entry + b"," + entry + b"}", bytes(8))
+    seeds["duplicate_inside"] = whole(0, b'{"t":{"dtype":"F32","dtype":"I64","shape":[2]}}')
+    seeds["list"] = whole(0, b"[{}]")
+    seeds["text"] = whole(0, b'"x"')
+    seeds["cut"] = whole(0, b'{"t":{"dtype":"F3')
+    seeds["behind"] = whole(0, b"{} {}")
+    seeds["no_utf8"] = whole(0, b'{"\xff\xc0\x80":1}')
+    seeds["surrogates"] = whole(0, b'{"\\ud834\\udd1e":1,"\\ud834":2}')
+    seeds["real"] = whole(0, b'{"a":1e400,"b":-0.0}')
+    seeds["many_small"] = whole(0, b"{" + b",".join(b'"%x":1' % i for i in range(300)) + b"}")
+    for name, depth in (("deep", 2000), ("too_deep", 5000)):
+        seeds[name] = whole(0, b'{"a":' + b"[" * depth + b"]" * depth + b"}")
+        seeds[f"{name}_objects"] = whole(0, b'{"a":' * depth + b"1" + b"}" * depth)
+
+    # as much memory and time as the longest header can take: these are run once and not changed
+    most = (1 << 17) - 20
+    for name, piece in (("objects", b"{},"), ("lists", b"[],"), ("pairs", b'{"":0},'),
+                        ("numbers", b"1,"), ("reals", b"1e9,")):
+        seeds[f"worst_{name}"] = whole(0, b'{"a":[' + piece * (most // len(piece)) + b"0]}")
+    seeds["worst_entries"] = whole(0, text_of({f"{i:x}": {} for i in range(11000)}))
+    seeds["worst_digits"] = whole(0, b'{"a":1.' + b"3" * most + b"}")
+    seeds["worst_texts"] = whole(0, text_of({"__metadata__": {f"{i:x}": "" for i in range(10000)}}))
+    seeds["worst_tensors"] = whole(0, text_of({
+        f"{i:x}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(2200)}))
+
+    for name, content in seeds.items():
+        write("checkpoint", name, content)
+    words = (["{}", "[]", "{", "}", "[", "]", ",", ":", '":{', '"},"', '":"', "null", "true", "1e308",
+              "-1", "0", "9223372036854775807", "-9223372036854775808", "4294967296", "00000000",
+              '"dtype":"F32"', '"shape":[', '"data_offsets":[', '"__metadata__":{', '"crc32":"',
+              '"program":"', "dtype", "shape", "data_offsets", "\\u0000", "\\u009b", "run.", "run.best.",
+              "run.exp_avg.", "run.exp_avg_sq.", "float32", "tf32", "auto"] +
+             list(SIZES) + [name for name, _, _ in NETWORK] +
+             [f"run.{name}" for name, _, _ in NUMBERS] + [f'"{key}":"' for key in SETTINGS])
+    write_dictionary("checkpoint", words)
+
+
+# ---- the data set: the input's form is told in batches_fuzz.c ----
+
+TEST_PART, KIND_AT = 1, 1
+FILES, LABELS, NAMES, FOLDER = (kind << KIND_AT for kind in range(4))
+RECORD = 3073
+OFFICIAL = b"airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n"
+
+
+def batches_seeds():
+    def record(label):
+        return bytes([label]) + bytes(range(256)) * 12
+
+    def seed(name, kind, content, missing=0):
+        write("batches", name, bytes([kind, missing]) + content)
+
+    seed("test_one", TEST_PART | FILES, record(9))
+    seed("test_two", TEST_PART | FILES, record(0) + record(3))
+    seed("test_label", TEST_PART | FILES, record(10))
+    seed("test_cut", TEST_PART | FILES, record(1) + record(2)[:-1])
+    seed("test_longer", TEST_PART | FILES, record(1) + b"\n")
+    seed("test_empty", TEST_PART | FILES, b"")
+    seed("test_byte", TEST_PART | FILES, b"\1")
+    seed("test_missing", TEST_PART | FILES, record(9), 1 << 5)
+    seed("test_cifar100", TEST_PART | FILES, b"\1" + record(50))
+    seed("train", FILES, b"".join(record(label) for label in range(5)))
+    seed("train_label", FILES, b"".join(record(label) for label in (1, 2, 3, 4, 255)))
+    for file in range(5):
+        seed(f"train_missing_{file}", FILES, b"".join(map(record, range(5))), 1 << file)
+    seed("labels_test", TEST_PART | LABELS, bytes([0, 0, 9, 5]))
+    seed("labels_test_10", TEST_PART | LABELS, bytes([0, 0, 9, 10]))
+    seed("labels_test_8", TEST_PART | LABELS, bytes([0, 1, 2, 3, 4, 5, 6, 7, 8]))
+    seed("labels_test_longer", TEST_PART | LABELS, bytes([1, 0, 9]))
+    seed("labels_test_shorter", TEST_PART | LABELS, bytes([255, 0, 9]))
+    seed("labels_train", LABELS, bytes([0, 1, 2]) * 5)
+    seed("labels_train_200", LABELS, bytes([0, 1, 2]) * 4 + bytes([0, 1, 200]))
+    seed("labels_train_empty", LABELS, bytes([0, 1]) * 4 + bytes([0]))
+    seed("labels_train_longer", LABELS, bytes([0, 1]) * 4 + bytes([1, 1]))
+    seed("labels_train_missing", LABELS, bytes([0, 1, 2]) * 5, 1 << 2)
+
+    seed("names", NAMES, OFFICIAL)
+    seed("names_original", NAMES, OFFICIAL + b"\n")
+    seed("names_windows", NAMES, OFFICIAL.replace(b"\n", b"\r\n"))
+    seed("names_missing", NAMES, b"", 1 << 6)
+    seed("names_none", NAMES, b"")
+    seed("names_nine", NAMES, OFFICIAL[:-6])
+    seed("names_eleven", NAMES, OFFICIAL + b"cloud\n")
+    seed("names_31", NAMES, OFFICIAL.replace(b"dog", b"d" * 31))
+    seed("names_32", NAMES, OFFICIAL.replace(b"dog", b"d" * 32))
+    seed("names_zero", NAMES, OFFICIAL.replace(b"dog", b"d\0g"))
+    seed("names_control", NAMES, OFFICIAL.replace(b"dog", b"\x1b[2J"))
+    seed("names_utf8", NAMES, OFFICIAL.replace(b"dog", "d\u009bg".encode()))
+    seed("names_1024", NAMES, OFFICIAL + b"\n" * (1024 - len(OFFICIAL)))
+    seed("names_1025", NAMES, OFFICIAL + b"\n" * (1025 - len(OFFICIAL)))
+    seed("names_no_end", NAMES, OFFICIAL[:-1])
+
+    seed("folder_empty", FOLDER, b"")
+    seed("folder_here", FOLDER, b".")
+    seed("folder_root", FOLDER, b"////")
+    seed("folder_none", FOLDER, b"no/such")
+    seed("folder_file", FOLDER, b"/dev/null")
+    for length in (3977, 3999, 4000, 5000):
+        seed(f"folder_{length}", FOLDER, b"/" + b"x/" * (length // 2) + b"y" * (length % 2))
+    seed("folder_slashes", FOLDER, b"/" * 4500)
+    seed("folder_control", FOLDER, "\x1b[2J\u009b31m".encode())
+    write_dictionary("batches", OFFICIAL.decode().split() + ["\n", "\r\n", "../", "/", "./"])
+
+
+# ---- command lines: the input's form is told in settings_fuzz.c ----
+
+PROGRAMS = ["cifar", "cifar-train", "cifar-test", "cifar-classes", "cifar-synth", "unknown", "",
+            None]
+
+
+def settings_seeds():
+    lines = {
+        "cifar": [[], ["--help"], ["-h"], ["--version"], ["train"], ["test", "--json"], ["synth", "d"],
+                  ["classes", "--confusion"], ["tran"], ["--hel"], [""], ["train", "--help"],
+                  ["train", "--epochs=5", "-xy"], ["--", "train"]],
+        "cifar-train": [
+            [], ["--epochs", "5"], ["--epochs=5", "--batch=128", "--lr=1e-3", "--weight-decay", "0"],
+            ["--epochs", "0"], ["--epochs", "1000001"], ["--epochs", "5x"], ["--epochs", ""],
+            ["--epochs"], ["--epoch", "5"], ["--e"], ["--seed", "9223372036854775807"],
+            ["--seed", "9223372036854775808"], ["--seed=-1"], ["--seed", "0x10"], ["--seed", " +7"],
+            ["--lr", "nan"], ["--lr", "inf"], ["--lr", "-0"], ["--lr", "1e-400"], ["--lr", "1e400"],
+            ["--lr", "0x1p-3"], ["--lr", "1e30"], ["--lr", "1.0000000000000002"],
+            ["--device", "cpu"], ["--device="], ["--precision=tf32"], ["--precision", "float64"],
+            ["--threads", "1024"], ["--threads=0"], ["--limit=10", "--log-every=1", "--save-every=3"],
+            ["--model", "m", "--last", "l", "--log", "o", "--data", "d"], ["--resume", "x"],
+            ["--resume", "x", "--overwrite"], ["--resume=x", "--last=y"], ["--overwrite", "--quiet"],
+            ["--quiet=1"], ["--help"], ["--version"], ["--help", "--wrong"], ["-h"], ["-x"], ["-hx"],
+            ["-xh"], ["-"], ["--"], ["--", "--epochs"], ["--="], ["--=5"], ["---"], ["word"],
+            ["word", "--epochs", "7", "other"], ["--epochs=1", "--epochs=2"], ["--json"],
+            ["--epochs", "--batch"], ["--log", "\x1b[2J\u009b"], ["--\u009b31m"], ["-\x1b"],
+            ["--device", "d" * 1100], ["x" * 3000], ["--epochs=5", "-xy"], ["a"] * 70],
+        "cifar-test": [[], ["--grid="], ["--grid", ""], ["--grid", "g.png", "--json"],
+                       ["--batch=20", "--model=m"], ["--epochs=5"]],
+        "cifar-classes": [[], ["--confusion", "--json"], ["--grid=x"]],
+        "cifar-synth": [["dir"], [], [""], ["dir", "other"], ["--train=5", "--test=1", "dir"],
+                        ["--train=4", "dir"], ["--seed=3", "--", "--dir"], ["--help"]],
+        "unknown": [[], ["train", "--epochs=2"], ["--help"]],
+        "": [[], ["train"]],
+        None: [[]],
+    }
+    number = 0
+    for program, all_words in lines.items():
+        for words in all_words:
+            text = "\0".join(words).encode()
+            write("settings", f"{number:03}", bytes([PROGRAMS.index(program)]) + text)
+            number += 1
+    names = ["data", "epochs", "batch", "lr", "weight-decay", "seed", "device", "precision",
+             "threads", "model", "last", "save-every", "resume", "overwrite", "log", "log-every",
+             "limit", "quiet", "grid", "confusion", "json", "train", "test", "help", "version"]
+    write_dictionary("settings", [f"--{name}" for name in names] + [f"--{name}=" for name in names] +
+                     ["\0", "\n", "\0--", "-h", "train", "test", "classes", "synth", "cpu", "auto",
+                      "tf32", "float32", "1e30", "nan", "inf", "0x", "1e-320", "1000000",
+                      "1000000000", "9223372036854775807"])
+
+
+checkpoint_seeds()
+batches_seeds()
+settings_seeds()

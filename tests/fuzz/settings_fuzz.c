@@ -1,0 +1,73 @@
+/* The reader of the command line.
+ *
+ * Input: a byte that chooses the program's name, then the words, with a zero or a newline between
+ * them.
+ *
+ * Asserted: what is refused has an error of the right kind; what is accepted has all values in
+ * their ranges, and the settings of a training, written to its files and read again, are the same.
+ */
+#include "fuzz.h"
+
+#include <stdlib.h>
+
+/* The last one: a process may be started without even a name. */
+static const char *const PROGRAMS[] = {
+    "cifar",       "cifar-train",        "cifar-test", "cifar-classes",
+    "cifar-synth", "/bin/cifar-unknown", "",           NULL};
+enum { PROGRAM_COUNT = sizeof PROGRAMS / sizeof *PROGRAMS, MOST_WORDS = 60 };
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc, (void)argv;
+    return 0;
+}
+
+/* A run keeps its settings in its files and goes on with them. */
+static void check_record(const struct settings *settings) {
+    const char *words[] = {"cifar-train", "--resume", "x", NULL};
+    struct settings again;
+    struct metadata about = {0};
+    struct error error;
+    if (strlen(settings->device) >= METADATA_VALUE)
+        return; /* is left out */
+    settings_record(settings, true, &about);
+    require(fuzz_parse(&again, words, &error) && settings_adopt(&again, &about, &error));
+    fuzz_check_settings(&again);
+    require(again.epochs == settings->epochs && again.batch == settings->batch);
+    require(again.seed == settings->seed && again.limit == settings->limit);
+    require(again.lr == settings->lr && again.weight_decay == settings->weight_decay);
+    require(again.log_every == settings->log_every && again.save_every == settings->save_every);
+    require(strcmp(again.device, settings->device) == 0);
+    require(strcmp(again.precision, settings->precision) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const char *argv[MOST_WORDS + 2];
+    char *text;
+    struct settings settings;
+    struct error error;
+    int argc = 0;
+    if (size == 0 || (text = malloc(size)) == NULL)
+        return -1;
+    argv[argc] = PROGRAMS[data[0] % PROGRAM_COUNT];
+    if (argv[argc] != NULL) {
+        const char *rest = text;
+        argc++;
+        memcpy(text, data + 1, size - 1);
+        text[size - 1] = '\0';
+        for (size_t i = 0; i < size - 1; i++)
+            text[i] = text[i] == '\n' ? '\0' : text[i];
+        for (; size > 1 && rest < text + size && argc <= MOST_WORDS; rest += strlen(rest) + 1)
+            argv[argc++] = rest;
+    }
+    argv[argc] = NULL;
+    if (!fuzz_parse(&settings, argv, &error)) {
+        fuzz_check_error(&error, STATUS_USAGE);
+        require(settings.program != NULL); /* which the message begins with */
+    } else if (!settings.help && !settings.version) {
+        fuzz_check_settings(&settings);
+        if (settings.command == COMMAND_TRAIN)
+            check_record(&settings);
+    }
+    free(text);
+    return 0;
+}
