@@ -2,17 +2,16 @@
 #include "app/interrupt.h"
 #include "app/json_output.h"
 #include "app/live_line.h"
+#include "app/outputs.h"
 #include "app/run_log.h"
 #include "app/workplace.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "train/trainer.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Who listens to a run, and what for. */
@@ -30,7 +29,7 @@ static void warn(struct listener *l, const char *text) {
 }
 
 /* A log that cannot be written does not end the training: what is missing waits in memory. */
-static void record(struct listener *l, json_t *record) {
+static void log_record(struct listener *l, json_t *record) {
     struct error error;
     const bool waited = l->log->waiting_size > 0;
     if (!run_log_write(l->log, record, &error) && !waited)
@@ -49,8 +48,8 @@ static void on_step(void *context, int epoch, int64_t step, double loss) {
     live_line_clear(&l->line);
     if (!l->settings->quiet)
         printf("[%d, %5lld] loss: %.3f\n", epoch, (long long)step, loss);
-    record(l, json_pack("{s:s, s:i, s:I, s:f}", "event", "step", "epoch", epoch, "step",
-                        (json_int_t)step, "loss", loss));
+    log_record(l, json_pack("{s:s, s:i, s:I, s:f}", "event", "step", "epoch", epoch, "step",
+                            (json_int_t)step, "loss", loss));
 }
 
 static void on_epoch(void *context, const struct train_epoch *e) {
@@ -63,18 +62,18 @@ static void on_epoch(void *context, const struct train_epoch *e) {
                e->epoch, accuracy, e->test.loss, e->train_loss, e->train_seconds,
                e->images_per_second, e->best ? "; best so far: " : "",
                e->best ? l->settings->model : "");
-    record(l, json_pack("{s:s, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:b}", "event", "epoch", "epoch",
-                        e->epoch, "train_loss", e->train_loss, "test_loss", e->test.loss,
-                        "test_accuracy", json_rounded(accuracy, 6), "train_seconds",
-                        json_rounded(e->train_seconds, 3), "images_per_second",
-                        json_rounded(e->images_per_second, 1), "test_seconds",
-                        json_rounded(e->test.seconds, 6), "best", e->best));
+    log_record(l, json_pack("{s:s, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:b}", "event", "epoch",
+                            "epoch", e->epoch, "train_loss", e->train_loss, "test_loss",
+                            e->test.loss, "test_accuracy", json_rounded(accuracy, 6),
+                            "train_seconds", json_rounded(e->train_seconds, 3), "images_per_second",
+                            json_rounded(e->images_per_second, 1), "test_seconds",
+                            json_rounded(e->test.seconds, 6), "best", e->best));
 }
 
 static void on_warning(void *context, const char *text) {
     struct listener *l = context;
     warn(l, text);
-    record(l, json_pack("{s:s, s:o}", "event", "warning", "text", json_text(text)));
+    log_record(l, json_pack("{s:s, s:o}", "event", "warning", "text", json_text(text)));
 }
 
 static bool on_stop(void *context) {
@@ -184,7 +183,7 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
     if (good && !over && !s->quiet)
         printf("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %lld), in %s\n",
                seconds, best->accuracy, (long long)best->epoch, s->model);
-    record(listener, end_record(trainer, seconds, good, error));
+    log_record(listener, end_record(trainer, seconds, good, error));
     if (!good && error->status == STATUS_INTERRUPTED)
         error->status += (enum status)interrupt_signal();
     return good;
@@ -192,107 +191,20 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
 
 /* ---- before a run ---- */
 
-/* The files that a run writes, by the options that name them. */
-enum { OUTPUTS = 3 };
-struct output {
-    const char *option, *path; /* path NULL: not wanted */
-};
-static void list_outputs(struct output outputs[OUTPUTS], const struct settings *s) {
-    outputs[0] = (struct output){"model", s->model};
-    outputs[1] = (struct output){"last", s->last};
-    outputs[2] = (struct output){"log", s->log};
-}
-
-/* What is in a file that is there already; answers whether it is a training state. */
-static bool describe_file(const char *path, char *text, size_t size) {
-    struct safetensors file;
-    struct error error;
-    snprintf(text, size, "no checkpoint, or a damaged one");
-    if (!safetensors_load(&file, path, &error))
-        return false;
-    const bool is_state = safetensors_find(&file, CHECKPOINT_MORE "epoch") != NULL;
-    const char *epoch = metadata_get(&file.metadata, "epoch");
-    const char *seed = metadata_get(&file.metadata, "seed");
-    const char *accuracy = metadata_get(&file.metadata, "test_accuracy");
-    if (epoch == NULL)
-        snprintf(text, size, "another program's checkpoint");
-    else
-        snprintf(text, size, "a run's checkpoint: epoch %.40s, seed %.40s%s%.40s%s", epoch,
-                 seed ? seed : "unknown", accuracy ? ", accuracy " : "", accuracy ? accuracy : "",
-                 accuracy ? " %" : "");
-    safetensors_free(&file);
-    return is_state;
-}
-
-/* A run must not write over another one's files by accident. Its own are those that the state of a
- * run that goes on, which `kept` tells of, names, and the state itself. */
-static bool check_overwriting(const struct settings *s, const struct metadata *kept,
-                              struct error *error) {
-    struct output outputs[OUTPUTS];
-    list_outputs(outputs, s);
-    const bool goes_on = s->resume != NULL;
-    for (int i = 0; i < OUTPUTS && !s->overwrite; i++) {
-        const struct output *o = &outputs[i];
-        const char *own = !goes_on             ? NULL
-                          : o->path == s->last ? s->resume
-                                               : metadata_get(kept, o->option);
-        if (goes_on && own == NULL && o->path == s->model)
-            own = s->model; /* a name that metadata cannot hold */
-        struct stat info;
-        char found[256], go_on[4200] = "";
-        if (o->path == NULL || stat(o->path, &info) != 0 || !S_ISREG(info.st_mode) ||
-            (own != NULL && file_same(o->path, own)))
-            continue;
-        if (describe_file(s->last, found, sizeof found))
-            snprintf(go_on, sizeof go_on, "--resume %s goes on with that run, ", s->last);
-        if (o->path == s->log)
-            snprintf(found, sizeof found, "another run's log, or some other file");
-        else
-            describe_file(o->path, found, sizeof found);
-        if (goes_on)
-            return error_set(error, STATUS_USAGE,
-                             "--%s %s: is there already (%s), but is no file of the run in %s; "
-                             "name another file",
-                             o->option, o->path, found, s->resume);
-        return error_set(error, STATUS_USAGE,
-                         "--%s %s: is there already (%s); %s--overwrite begins a new one in its "
-                         "place, and --model, --last and --log name other files",
-                         o->option, o->path, found, go_on);
-    }
-    return true;
-}
-
-/* What cannot be written, or would be written over, is found out now, not after an hour. */
-static bool check_outputs(const struct settings *s, const struct workplace *w,
-                          const struct metadata *kept, struct error *error) {
-    struct output outputs[OUTPUTS];
-    list_outputs(outputs, s);
-    for (int i = 0; i < OUTPUTS; i++) {
-        const struct output *o = &outputs[i];
-        for (int j = 0; o->path != NULL && j < i; j++)
-            if (file_same(o->path, outputs[j].path))
-                return error_set(error, STATUS_USAGE,
-                                 "--%s and --%s are the same file, %s; name two", o->option,
-                                 outputs[j].option, o->path);
-        if (o->path != NULL && !workplace_spares(w, o->option, o->path, error))
-            return false;
-    }
-    return file_check_replaceable(s->model, error) && file_check_replaceable(s->last, error) &&
-           check_overwriting(s, kept, error);
-}
-
 /* Whether the data is what the state's run was trained on. */
 static bool check_data(const struct settings *s, const struct workplace *w,
                        const struct metadata *kept, const char *fingerprint, struct error *error) {
     const char *before = metadata_get(kept, "data_fingerprint");
+    const char *train = metadata_get(kept, "train_images"),
+               *test = metadata_get(kept, "test_images");
     return (before != NULL && strcmp(before, fingerprint) == 0) ||
            error_set(error, STATUS_DATA,
                      "%s: is not the data of the run in %s: its %lld training and %lld test images "
                      "have fingerprint %s, that run's %s training and %s test images have %s; "
                      "name its data with --data",
                      w->folder, s->resume, (long long)w->train.count, (long long)w->test.count,
-                     fingerprint, metadata_get(kept, "train_images"),
-                     metadata_get(kept, "test_images"), before != NULL ? before : "none");
+                     fingerprint, train != NULL ? train : "unknown",
+                     test != NULL ? test : "unknown", before != NULL ? before : "none");
 }
 
 /* The texts that the run's two files carry. */
@@ -338,7 +250,7 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
         (!check_data(s, w, kept, fingerprint, error) ||
          !train_state_fits(from, trainer_steps(&settings, &w->train), s->resume, error)))
         return false;
-    if (!check_outputs(s, w, kept, error))
+    if (!outputs_check(s, w, kept, error))
         return false;
     if (!(from == NULL ? run_log_open(&log, s->log, error)
                        : run_log_reopen(&log, s->log, from->epoch, from->step, error)))

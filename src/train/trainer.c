@@ -405,5 +405,6 @@ bool train(struct trainer *t, const struct train_observer *observer, struct erro
         if (!train_epoch(t, observer, error))
             return false;
     }
+    save(t, observer); /* what still waits */
     return finished(t, error);
 }
