@@ -155,8 +155,30 @@ static void print_resume(const struct settings *s, const struct trainer *trainer
                (long long)state->best.epoch, s->model);
 }
 
+/* What results depend on in their last bits: the device without its number of threads. */
+static void arithmetic_of(const struct device *device, char *text, size_t size) {
+    device->ops->describe(device, text, size);
+    char *last = strrchr(text, ',');
+    if (last != NULL && strstr(last, " thread") != NULL)
+        *last = '\0';
+}
+
+static void check_arithmetic(struct listener *l, const struct workplace *w,
+                             const struct metadata *kept) {
+    char now[512], text[2048];
+    const char *before = metadata_get(kept, "arithmetic");
+    arithmetic_of(w->device, now, sizeof now);
+    if (before == NULL || strcmp(before, now) == 0)
+        return;
+    snprintf(text, sizeof text,
+             "the run in %s was computed by: %s; it goes on with: %s; results may differ in their "
+             "last bits from those of a run that never changed",
+             l->settings->resume, before, now);
+    on_warning(l, text);
+}
+
 static bool run(struct trainer *trainer, struct listener *listener, const struct workplace *w,
-                struct error *error) {
+                const struct metadata *kept, struct error *error) {
     const struct settings *s = listener->settings;
     const struct train_best *best = &trainer->state.best;
     const bool resumes = s->resume != NULL, over = trainer->state.epoch > s->epochs;
@@ -171,6 +193,8 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
                                : start_record(s, w, device, trainer),
                        error))
         return false;
+    if (resumes)
+        check_arithmetic(listener, w, kept);
 
     live_line_init(&listener->line, !s->quiet);
     interrupt_watch();
@@ -210,6 +234,7 @@ static bool check_data(const struct settings *s, const struct workplace *w,
 /* The texts that the run's two files carry. */
 static void write_about(struct metadata *model, struct metadata *last, const struct settings *s,
                         const struct workplace *w, const char *fingerprint) {
+    char arithmetic[512];
     *model = (struct metadata){0};
     metadata_set(model, "format", "pt"); /* what PyTorch's own tools write and ask for */
     metadata_set(model, "format_version", "1");
@@ -223,6 +248,8 @@ static void write_about(struct metadata *model, struct metadata *last, const str
     *last = *model;
     settings_record(s, true, last);
     metadata_set(last, "device", "%s", w->device->ops->name);
+    arithmetic_of(w->device, arithmetic, sizeof arithmetic);
+    metadata_set(last, "arithmetic", "%s", arithmetic);
 }
 
 static bool train_with(const struct settings *s, struct workplace *w, struct train_state *from,
@@ -260,7 +287,7 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
     trainer_init(&trainer, w->device, &settings, &w->train, &w->test, &model_about, &last_about,
                  from);
     struct listener listener = {.settings = s, .log = &log, .images = w->train.count};
-    bool good = run(&trainer, &listener, w, error);
+    bool good = run(&trainer, &listener, w, kept, error);
     const int failures = log.failures;
     struct error second; /* a log that fails now must not hide why training failed */
     good = run_log_close(&log, good ? error : &second) && good;

@@ -146,6 +146,10 @@ check 'files may be elsewhere' test -s new.ckpt -a -s new.last -a -s new.jsonl
 mv moved/data data && rmdir moved
 check 'the state before is left alone' has <(head -c 4000 on/last.ckpt) '"epochs":"2"'
 
+CIFAR_CPU=portable cifar-train --resume on/last.ckpt --epochs 2 --quiet 2>err
+check 'another instruction set is told of' has err '^cifar-train: warning: the run in on/last.ckpt was computed by: kernels for [^;,]+; it goes on with: kernels for any processor; results may differ'
+check 'in the log, too' grep -q '"event":"warning","text":"the run in on/last.ckpt was computed by' on.jsonl
+
 # Settings that PyTorch'''s users give in other digits are the same ones.
 cifar-train --epochs 1 --limit 50 --lr 0.0012345678901234567 --weight-decay 1e-3 --model real.ckpt --last real.last --quiet
 check 'the same numbers in other digits' cifar-train --resume real.last --lr 1.2345678901234567e-3 --weight-decay 0.001 --quiet
