@@ -47,7 +47,7 @@ wait_for() { # MICROSECONDS; starting a process for it would take longer than so
     printf -v seconds '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000))
     read -rt "$seconds" -u "$never" _ || true
 }
-figures() { grep -E '"event":"(step|epoch)"' run.jsonl | sed -E 's/"(train|images_per|test)_second(s)?":[^,]+,//g'; }
+figures() { grep -E '"event":"(step|epoch)"' run.jsonl | sed -E 's/"(train|test|images_per)_seconds?":[^,]+,//g'; }
 
 # The run went wrong: says where, and keeps its folder.
 lost() {

@@ -34,6 +34,9 @@ has() { grep -qE -- "$2" "$1" || { cat "$1"; false; }; }     # FILE PATTERN
 lacks() { ! grep -qE -- "$2" "$1" || { cat "$1"; false; }; } # FILE PATTERN
 empty() { [[ ! -s $1 ]] || { cat "$1"; false; }; }           # FILE
 
+# LOG: what it says of steps and epochs, but for how long they took.
+figures() { grep -E '"event":"(step|epoch)"' "$1" | sed -E 's/"(train|test|images_per)_seconds?":[^,]+,//g'; }
+
 end_checks() {
     ((failures == 0)) || { echo "$failures checks failed"; exit 1; }
     echo 'all checks passed'

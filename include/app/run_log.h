@@ -12,6 +12,10 @@ struct run_log {
     char *waiting;  /* records that could not be written yet */
     size_t waiting_size;
     int failures; /* writes that failed */
+    struct {
+        int64_t epoch,
+            step;   /* from 1, 0: nothing in it yet; after an epoch's record: the next, 0 */
+    } run, reached; /* where a run that goes on is, and where its log was */
 };
 
 /* Opens (and empties) the file; with path NULL there is none and every call does nothing. Errors:
@@ -24,10 +28,18 @@ bool run_log_open(struct run_log *log, const char *path, struct error *error);
 bool run_log_reopen(struct run_log *log, const char *path, int64_t epoch, int64_t step,
                     struct error *error);
 
+/* Whether a log that was reopened had come as far as the run, which reports every `log_every`
+ * steps; the error says what it lacks. */
+bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error *error);
+
 /* Writes one record at once, and takes it over. Numbers have 9 significant digits, enough for every
  * float to be read back exactly. Errors: STATUS_FAILURE, when the file cannot be written; it ends
  * in a whole record then, and what is missing waits for the next call. */
 bool run_log_write(struct run_log *log, json_t *record, struct error *error);
+
+/* Makes sure that what was written survives the machine, as well as a file does after
+ * file_replace(). */
+void run_log_sync(const struct run_log *log);
 
 /* Errors: STATUS_FAILURE, when records still wait. */
 bool run_log_close(struct run_log *log, struct error *error);

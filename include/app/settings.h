@@ -41,15 +41,16 @@ struct settings {
 bool settings_parse(struct settings *settings, int argc, char **argv, struct error *error);
 
 /* Writes the settings that a run keeps as texts, under the options' names with _ for -: those that
- * decide its result, or (`all`) also those that say how it reports and where its files are. A text
- * that the metadata cannot hold is left out. */
+ * decide its result, or (`all`) also those that say how it reports and where its files are, as they
+ * are called in the folder of settings->last. A text that the metadata cannot hold is left out. */
 void settings_record(const struct settings *settings, bool all, struct metadata *about);
 
-/* Makes the settings those of the run that a training state's metadata tells of; its texts are
- * borrowed. What was given on the command line must be the same, or else the error (STATUS_USAGE)
- * names both values, but --epochs may be larger, and how often to save and where files are may be
- * anything. STATUS_CHECKPOINT: the file does not tell, or nothing possible. */
-bool settings_adopt(struct settings *settings, const struct metadata *about, struct error *error);
+/* Makes the settings those of the run that the metadata of the training state settings->resume
+ * tells of; its texts are borrowed, and files' names made paths. What was given on the command line
+ * must be the same, or else the error (STATUS_USAGE) names both values, but --epochs may be larger,
+ * --device auto is any device, and how often to save and where files are may be anything.
+ * STATUS_CHECKPOINT: the file does not tell, or nothing possible. */
+bool settings_adopt(struct settings *settings, struct metadata *about, struct error *error);
 
 /* Prints the help of the command, or of the whole program if settings->command is 0. */
 void settings_help(const struct settings *settings);

@@ -27,6 +27,14 @@ void file_close(struct file *file);
 /* Whether two paths name the same file, which need not exist yet. */
 bool file_same(const char *a, const char *b);
 
+/* What `path` is called in the folder of the file `beside`, for a name in that file which stays
+ * right when both are moved together, or from another working folder: relative, or absolute where
+ * that cannot be. False: it is longer than `size`. */
+bool file_name_beside(char *name, size_t size, const char *path, const char *beside);
+
+/* The path of what is called `name` there. False: it is longer than `size`. */
+bool file_path_beside(char *path, size_t size, const char *name, const char *beside);
+
 /* Makes `path` hold these bytes, or leaves it as it was: writes `path`.PID.tmp beside it, syncs it,
  * renames it over `path` and syncs the folder. A link is followed to the file that it names;
  * a file that was there keeps its permissions.

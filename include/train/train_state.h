@@ -3,14 +3,15 @@
  * Its file, `last.ckpt`, is a checkpoint (net/checkpoint.h) with the network as it is, and more
  * under names that begin with "run.":
  *
- *     exp_avg.P, exp_avg_sq.P  F32        Adam's moments of each parameter P
- *     adam.step                I64        Adam's steps so far
- *     random                   U32 [625]  the generator: MT19937's state and the index in it, as
- * they were before the epoch's order was drawn: it is drawn again epoch, step              I64 in
- * epoch (from 1) so many steps have been taken; after the last epoch: epochs + 1, 0 loss.total,
- * .running     F64        of that epoch's steps: see struct train_state best.epoch I64        the
- * best epoch so far, 0: none yet; only with one: best.accuracy, best.loss F64        on the test
- * images best.T                              the state_dict as it was after that epoch */
+ *     exp_avg.P, exp_avg_sq.P   F32         Adam's moments of each parameter P
+ *     adam.step                 I64         Adam's steps so far
+ *     random                    U32 [625]   the generator: MT19937's state and the index in it
+ *     epoch, step               I64         how far it is
+ *     loss.total, loss.running  F64         of the epoch so far
+ *     best.epoch                I64         the best epoch so far; 0: none, and no best.* then
+ *     best.accuracy, best.loss  F64         on the test images
+ *     best.T                                the state_dict as it was after that epoch
+ */
 #pragma once
 
 #include "net/checkpoint.h"
@@ -25,17 +26,19 @@ struct train_state {
     struct network_state network;
     float *exp_avg, *exp_avg_sq; /* [plan.parameters], owned */
     int64_t adam_step;
-    struct random random; /* before it draws the order of `epoch` */
-    int64_t epoch, step;
-    double total;   /* sum of the epoch's losses so far, over images */
-    double running; /* sum of the losses since the last report, over steps */
+    struct random random; /* before it draws the order of `epoch`, which it does again */
+    int64_t epoch, step; /* in `epoch` (from 1) so many steps are done; in the end: epochs + 1, 0 */
+    double total;        /* sum of the epoch's losses so far, over images */
+    double running;      /* sum of the losses since the last report, over steps */
     struct train_best best;
 };
 
-/* A run before its first step: the generator seeded and the weights drawn as
- * torch.manual_seed(seed); Network() does. */
-void train_state_new(struct train_state *state, uint64_t seed);
+void train_state_new(struct train_state *state); /* zeroed */
 void train_state_free(struct train_state *state);
+
+/* Makes it a run before its first step: the generator seeded and the weights drawn as
+ * torch.manual_seed(seed); Network() does. */
+void train_state_begin(struct train_state *state, uint64_t seed);
 
 /* Whether the network or Adam's moments hold what no training leaves behind, and where:
  * checkpoint_find_wrong(). `name` is the tensor's. */
@@ -51,7 +54,7 @@ bool train_state_save(const char *path, const struct train_state *state,
 bool train_state_load(const char *path, struct train_state *state, struct metadata *metadata,
                       struct error *error);
 
-/* Whether a loaded state can be of a run with so many steps in an epoch. Errors: STATUS_CHECKPOINT.
- */
-bool train_state_fits(const struct train_state *state, int64_t steps, const char *path,
-                      struct error *error);
+/* Whether a loaded state can be of a run of so many epochs with so many steps in each. Errors:
+ * STATUS_CHECKPOINT. */
+bool train_state_fits(const struct train_state *state, int64_t epochs, int64_t steps,
+                      const char *path, struct error *error);

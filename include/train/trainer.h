@@ -42,6 +42,8 @@ struct train_observer {
     void (*step)(void *context, int epoch, int64_t step, double loss);
     /* After an epoch's evaluation, before the files are written. */
     void (*epoch)(void *context, const struct train_epoch *epoch);
+    /* Before files are written: what was heard so far should be as safe as they will be. */
+    void (*saving)(void *context);
     /* A file could not be written; training goes on. */
     void (*warning)(void *context, const char *text);
     /* Whether training is to stop; asked often. */
@@ -94,6 +96,6 @@ void trainer_free(struct trainer *trainer);
  *
  * Errors: STATUS_DIVERGED with the step, and the tensor that went wrong first, when a loss or what
  * would be saved is no longer finite (the last good files stay); STATUS_INTERRUPTED when the
- * observer wanted it to stop, with the state saved; STATUS_FAILURE at the end if a write had
- * failed; STATUS_DEVICE. */
+ * observer wanted it to stop, with the state saved, or STATUS_FAILURE if that could not be done;
+ * STATUS_FAILURE at the end if a write had failed; STATUS_DEVICE. */
 bool train(struct trainer *trainer, const struct train_observer *observer, struct error *error);

@@ -27,26 +27,38 @@ bool run_log_open(struct run_log *log, const char *path, struct error *error) {
     return open_log(log, path, O_TRUNC, error);
 }
 
-/* Whether a record, a line of the log, stands before that point of the run. */
-static bool stands_before(const char *line, int64_t epoch, int64_t step) {
+/* Whether a record, a line of the log, belongs to the run up to where it is; moves where the log
+ * is. What is no record of this program's stays, wherever it comes from. */
+static bool belongs(struct run_log *log, const char *line) {
     json_error_t where;
-    json_int_t at_epoch = 0, at_step = 0;
+    json_int_t epoch = 0, step = 0;
     const char *event = "";
     json_t *record = json_loads(line, 0, &where);
-    json_unpack(record, "{s:s, s?I, s?I}", "event", &event, "epoch", &at_epoch, "step", &at_step);
-    bool before = strcmp(event, "start") == 0 || strcmp(event, "warning") == 0;
-    if (strcmp(event, "step") == 0 || strcmp(event, "resume") == 0)
-        before = at_epoch < epoch || (at_epoch == epoch && at_step <= step);
-    if (strcmp(event, "epoch") == 0)
-        before = at_epoch < epoch;
+    json_unpack(record, "{s:s, s?I, s?I}", "event", &event, "epoch", &epoch, "step", &step);
+    const bool is_start = strcmp(event, "start") == 0, is_end = strcmp(event, "end") == 0;
+    const bool is_step = strcmp(event, "step") == 0, is_epoch = strcmp(event, "epoch") == 0;
     json_decref(record);
-    return before;
+    if (is_start)
+        epoch = 1;
+    if (is_epoch) {
+        epoch++;
+        step = 0;
+    }
+    if (is_end || epoch > log->run.epoch || (epoch == log->run.epoch && step > log->run.step))
+        return false;
+    if (is_start || is_step || is_epoch) {
+        log->reached.epoch = epoch;
+        log->reached.step = step;
+    }
+    return true;
 }
 
 bool run_log_reopen(struct run_log *log, const char *path, int64_t epoch, int64_t step,
                     struct error *error) {
     if (!open_log(log, path, 0, error))
         return false;
+    log->run.epoch = epoch;
+    log->run.step = step;
     FILE *file = path == NULL ? NULL : fopen(path, "r");
     struct stat info;
     if (file == NULL || fstat(log->descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -58,7 +70,7 @@ bool run_log_reopen(struct run_log *log, const char *path, int64_t epoch, int64_
     size_t room = 0;
     off_t keep = 0;
     for (ssize_t length; (length = getline(&line, &room, file)) > 0; keep += length)
-        if (line[length - 1] != '\n' || !stands_before(line, epoch, step))
+        if (line[length - 1] != '\n' || !belongs(log, line))
             break;
     free(line);
     fclose(file);
@@ -67,6 +79,17 @@ bool run_log_reopen(struct run_log *log, const char *path, int64_t epoch, int64_
     failed(log, "cut", errno, error);
     close(log->descriptor);
     return false;
+}
+
+bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error *error) {
+    const int64_t step = log->run.step - log->run.step % log_every;
+    if (log->descriptor < 0 || (log->reached.epoch == log->run.epoch && log->reached.step == step))
+        return true;
+    return error_set(error, STATUS_FAILURE,
+                     "%s: the log ends in epoch %lld at step %lld, but the run goes on in epoch "
+                     "%lld after step %lld: records are missing",
+                     log->path, (long long)log->reached.epoch, (long long)log->reached.step,
+                     (long long)log->run.epoch, (long long)log->run.step);
 }
 
 /* Writes what waits, or leaves a file as it was. */
@@ -110,6 +133,11 @@ bool run_log_write(struct run_log *log, json_t *record, struct error *error) {
         return true;
     log->failures++;
     return failed(log, "written", errno, error);
+}
+
+void run_log_sync(const struct run_log *log) {
+    if (log->descriptor >= 0)
+        fdatasync(log->descriptor); /* a pipe has none; a disk that fails says so elsewhere, too */
 }
 
 bool run_log_close(struct run_log *log, struct error *error) {

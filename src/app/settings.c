@@ -1,7 +1,9 @@
 #include "app/settings.h"
 
+#include "base/file.h"
 #include "device/device.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -192,6 +194,11 @@ static bool value_text(const struct settings *settings, const struct option_row 
     return false;
 }
 
+/* Files of a run, which its state names as they are called in its own folder. */
+static bool is_path(const struct option_row *row) {
+    return row->type == TEXT && (row->roles & FREE);
+}
+
 static bool same_value(const struct settings *a, const struct settings *b,
                        const struct option_row *row) {
     char x[METADATA_VALUE], y[METADATA_VALUE];
@@ -205,25 +212,53 @@ void settings_record(const struct settings *settings, bool all, struct metadata 
         if (!(row->roles & (int)settings->command) || !(row->roles & (all ? KEPT : RESULT)))
             continue;
         key_of(key, row);
-        if (value_text(settings, row, text, sizeof text))
+        if (!value_text(settings, row, text, sizeof text))
+            continue;
+        char path[METADATA_VALUE];
+        if (!is_path(row))
             metadata_set(about, key, "%s", text);
+        else if (file_name_beside(path, sizeof path, text, settings->last))
+            metadata_set(about, key, "%s", path);
     }
 }
 
 static bool contradiction(const struct settings *settings, const struct option_row *row,
                           const char *kept, struct error *error) {
-    char given[METADATA_VALUE];
+    char given[METADATA_VALUE] = "";
+    const bool all = row->type == WHOLE && row->shown != NULL && strcmp(kept, row->initial) == 0;
+    const char *advice = "leave the option out to go on with that run, or leave --resume out to "
+                         "begin another";
+    if (row->at == AT(epochs))
+        advice = "it may be raised, not lowered";
     value_text(settings, row, given, sizeof given);
-    const bool epochs = row->at == AT(epochs);
     return error_set(error, STATUS_USAGE, "--%s %s: the run in %s has %s%s; %s", row->name, given,
-                     settings->resume, kept,
-                     strcmp(kept, row->shown != NULL ? row->initial : "") == 0 ? " (all)" : "",
-                     epochs ? "it may be raised, not lowered"
-                            : "leave the option out to go on with that run, or leave --resume out "
-                              "to begin another");
+                     settings->resume, kept, all ? " (all)" : "", advice);
 }
 
-bool settings_adopt(struct settings *settings, const struct metadata *about, struct error *error) {
+/* Makes a file's text from the state what the option would have been here. It will be printed, so
+ * it must hold nothing that a terminal would act on. */
+static const char *adopt_path(struct metadata *about, const char *key, const char *resume,
+                              struct error *error) {
+    const char *name = metadata_get(about, key);
+    char path[METADATA_VALUE];
+    for (const unsigned char *at = (const unsigned char *)name; *at != '\0'; at++)
+        if (iscntrl(*at) || (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)) {
+            error_set(error, STATUS_CHECKPOINT,
+                      "%s: its metadata's %s has control characters in it; name the file with --%s",
+                      resume, key, key);
+            return NULL;
+        }
+    if (!file_path_beside(path, sizeof path, name, resume)) {
+        error_set(error, STATUS_CHECKPOINT,
+                  "%s: its metadata's %s is too long a name here; name the file with --%s", resume,
+                  key, key);
+        return NULL;
+    }
+    metadata_set(about, key, "%s", path);
+    return metadata_get(about, key);
+}
+
+bool settings_adopt(struct settings *settings, struct metadata *about, struct error *error) {
     for (int i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &OPTIONS[i];
         struct settings kept = *settings;
@@ -232,25 +267,27 @@ bool settings_adopt(struct settings *settings, const struct metadata *about, str
         if (!(row->roles & COMMAND_TRAIN) || !(row->roles & KEPT))
             continue;
         key_of(key, row);
+        const bool given = settings->given >> i & 1;
         const char *text = metadata_get(about, key);
-        if (text == NULL && (row->roles & FREE))
+        if ((text == NULL || given) && (row->roles & FREE))
             continue;
         if (text == NULL)
             return error_set(error, STATUS_CHECKPOINT,
                              "%s: does not say what --%s was in its run: the file is damaged or "
                              "comes from another version of this program",
                              settings->resume, row->name);
+        if (is_path(row) && (text = adopt_path(about, key, settings->resume, error)) == NULL)
+            return false;
         if (row->initial != NULL && strcmp(text, row->initial) == 0)
             set_initial(&kept, row);
         else if (!parse_value(&kept, row, text, &wrong))
             return error_set(error, STATUS_CHECKPOINT, "%s: its metadata is wrong: %s",
                              settings->resume, wrong.text);
-        const bool given = settings->given >> i & 1;
         const bool open = row->at == AT(device) && strcmp(settings->device, "auto") == 0;
         const bool raised = row->at == AT(epochs) && settings->epochs > kept.epochs;
         if (!given || open)
             *settings = kept;
-        else if (!(row->roles & FREE) && !raised && !same_value(settings, &kept, row))
+        else if (!raised && !same_value(settings, &kept, row))
             return contradiction(settings, row, text, error);
     }
     return true;
@@ -444,5 +481,5 @@ void settings_help(const struct settings *settings) {
         print_wrapped(right);
     }
     printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 data, 4 checkpoint, 5 device,\n"
-           "6 the loss is no longer finite, 130 or 143 interrupted.\n");
+           "6 the loss is no longer finite, 130, 143 or 129 interrupted.\n");
 }

@@ -13,13 +13,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 /* Who listens to a run, and what for. */
 struct listener {
     const struct settings *settings;
     struct run_log *log;
     struct live_line line;
-    int64_t images; /* in an epoch */
+    int64_t images;  /* in an epoch */
+    const char *run; /* its mark */
 };
 
 /* A message on standard error, of the form of main()'s. */
@@ -76,6 +78,11 @@ static void on_warning(void *context, const char *text) {
     log_record(l, json_pack("{s:s, s:o}", "event", "warning", "text", json_text(text)));
 }
 
+static void on_saving(void *context) {
+    struct listener *l = context;
+    run_log_sync(l->log);
+}
+
 static bool on_stop(void *context) {
     (void)context;
     return interrupt_signal() != 0;
@@ -107,10 +114,10 @@ static void print_settings(const struct settings *s, const struct workplace *w, 
 }
 
 static json_t *start_record(const struct settings *s, const struct workplace *w, const char *device,
-                            const struct trainer *trainer) {
+                            const char *run, const struct trainer *trainer) {
     return json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, "
-        "s:I, s:o, s:o, s:o, s:I}",
+        "s:I, s:o, s:o, s:o, s:I, s:s}",
         "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
         "device_description", device, "precision", w->device->tf32 ? "tf32" : "float32", "data",
         json_text(w->folder), "synthetic", w->synthetic, "train_images", (json_int_t)w->train.count,
@@ -119,15 +126,16 @@ static json_t *start_record(const struct settings *s, const struct workplace *w,
         (json_int_t)s->seed, "threads", (json_int_t)w->threads, "log_every",
         (json_int_t)s->log_every, "save_every", (json_int_t)s->save_every, "limit",
         s->limit > 0 ? json_integer(s->limit) : json_null(), "model", json_text(s->model), "last",
-        json_text(s->last), "parameters", (json_int_t)network_plan()->parameters);
+        json_text(s->last), "parameters", (json_int_t)network_plan()->parameters, "run", run);
 }
 
 static json_t *resume_record(const struct settings *s, const struct workplace *w,
-                             const char *device, const struct train_state *state) {
-    return json_pack("{s:s, s:o, s:I, s:I, s:s, s:s, s:I, s:I}", "event", "resume", "from",
+                             const char *device, const char *run, const struct train_state *state) {
+    return json_pack("{s:s, s:o, s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "event", "resume", "from",
                      json_text(s->resume), "epoch", (json_int_t)state->epoch, "step",
                      (json_int_t)state->step, "version", CIFAR_VERSION, "device_description",
-                     device, "threads", (json_int_t)w->threads, "epochs", (json_int_t)s->epochs);
+                     device, "threads", (json_int_t)w->threads, "epochs", (json_int_t)s->epochs,
+                     "run", run);
 }
 
 static json_t *end_record(const struct trainer *trainer, double seconds, bool good,
@@ -163,18 +171,24 @@ static void arithmetic_of(const struct device *device, char *text, size_t size) 
         *last = '\0';
 }
 
-static void check_arithmetic(struct listener *l, const struct workplace *w,
+/* Warns of what keeps a run that goes on from being as if it had never stopped. */
+static void check_continuity(struct listener *l, const struct workplace *w,
                              const struct metadata *kept) {
-    char now[512], text[2048];
+    struct error warning;
+    char now[512];
     const char *before = metadata_get(kept, "arithmetic");
+    /* a log of another name than the state's may begin here */
+    const bool own = l->settings->log == metadata_get(kept, "log") || l->log->reached.epoch > 0;
+    if (own && !run_log_is_whole(l->log, l->settings->log_every, &warning))
+        on_warning(l, warning.text);
     arithmetic_of(w->device, now, sizeof now);
-    if (before == NULL || strcmp(before, now) == 0)
-        return;
-    snprintf(text, sizeof text,
-             "the run in %s was computed by: %s; it goes on with: %s; results may differ in their "
-             "last bits from those of a run that never changed",
-             l->settings->resume, before, now);
-    on_warning(l, text);
+    if (before != NULL && strcmp(before, now) != 0) {
+        error_set(&warning, STATUS_DEVICE,
+                  "the run in %s was computed by: %s; it goes on with: %s; results may differ in "
+                  "their last bits from those of a run that never changed",
+                  l->settings->resume, before, now);
+        on_warning(l, warning.text);
+    }
 }
 
 static bool run(struct trainer *trainer, struct listener *listener, const struct workplace *w,
@@ -189,18 +203,18 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
     if (!s->quiet && resumes)
         print_resume(s, trainer);
     if (!run_log_write(listener->log,
-                       resumes ? resume_record(s, w, device, &trainer->state)
-                               : start_record(s, w, device, trainer),
+                       resumes ? resume_record(s, w, device, listener->run, &trainer->state)
+                               : start_record(s, w, device, listener->run, trainer),
                        error))
         return false;
     if (resumes)
-        check_arithmetic(listener, w, kept);
+        check_continuity(listener, w, kept);
 
     live_line_init(&listener->line, !s->quiet);
     interrupt_watch();
     const double began = clock_seconds();
-    const struct train_observer observer = {listener, on_progress, on_step,
-                                            on_epoch, on_warning,  on_stop};
+    const struct train_observer observer = {listener,  on_progress, on_step, on_epoch,
+                                            on_saving, on_warning,  on_stop};
     const bool good = train(trainer, &observer, error);
     live_line_clear(&listener->line);
     const double seconds = clock_seconds() - began;
@@ -231,25 +245,30 @@ static bool check_data(const struct settings *s, const struct workplace *w,
                      test != NULL ? test : "unknown", before != NULL ? before : "none");
 }
 
-/* The texts that the run's two files carry. */
+/* The texts that the run's two files carry. Its mark comes from all that decides its result, so
+ * that its files are known again: whatever else has the same mark holds the same bits. */
 static void write_about(struct metadata *model, struct metadata *last, const struct settings *s,
                         const struct workplace *w, const char *fingerprint) {
-    char arithmetic[512];
+    char text[512];
+    unsigned long mark = 0;
     *model = (struct metadata){0};
     metadata_set(model, "format", "pt"); /* what PyTorch's own tools write and ask for */
     metadata_set(model, "format_version", "1");
     metadata_set(model, "program", "cifar %s", CIFAR_VERSION);
     settings_record(s, false, model);
-    metadata_set(model, "device", "%s", w->device->ops->name);
     metadata_set(model, "trained_on", "%s", workplace_data_kind(w));
     metadata_set(model, "data_fingerprint", "%s", fingerprint);
     metadata_set(model, "train_images", "%lld", (long long)w->train.count);
     metadata_set(model, "test_images", "%lld", (long long)w->test.count);
+    for (int i = 0; i < model->count; i++)
+        if (strcmp(model->entry[i].key, "epochs") != 0) /* may be raised */
+            mark = crc32_z(mark, (const unsigned char *)model->entry[i].value,
+                           strlen(model->entry[i].value) + 1);
+    metadata_set(model, "run", "%08lx", mark);
     *last = *model;
     settings_record(s, true, last);
-    metadata_set(last, "device", "%s", w->device->ops->name);
-    arithmetic_of(w->device, arithmetic, sizeof arithmetic);
-    metadata_set(last, "arithmetic", "%s", arithmetic);
+    arithmetic_of(w->device, text, sizeof text);
+    metadata_set(last, "arithmetic", "%s", text);
 }
 
 static bool train_with(const struct settings *s, struct workplace *w, struct train_state *from,
@@ -258,10 +277,6 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
     struct trainer trainer;
     struct run_log log;
     char fingerprint[20];
-    if (s->limit > 0)
-        cifar10_limit(&w->train, s->limit);
-    snprintf(fingerprint, sizeof fingerprint, "%016llx",
-             (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
     const struct train_settings settings = {
         .epochs = (int)s->epochs,
         .batch = (int)s->batch,
@@ -273,30 +288,38 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
         .model = s->model,
         .last = s->last,
     };
+    snprintf(fingerprint, sizeof fingerprint, "%016llx",
+             (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
+    write_about(&model_about, &last_about, s, w, fingerprint);
     if (from != NULL &&
         (!check_data(s, w, kept, fingerprint, error) ||
-         !train_state_fits(from, trainer_steps(&settings, &w->train), s->resume, error)))
+         !train_state_fits(from, s->epochs, trainer_steps(&settings, &w->train), s->resume, error)))
         return false;
-    if (!outputs_check(s, w, kept, error))
+    const char *run_mark = metadata_get(&model_about, "run");
+    if (!outputs_check(s, w, run_mark, error))
         return false;
     if (!(from == NULL ? run_log_open(&log, s->log, error)
                        : run_log_reopen(&log, s->log, from->epoch, from->step, error)))
         return false;
 
-    write_about(&model_about, &last_about, s, w, fingerprint);
     trainer_init(&trainer, w->device, &settings, &w->train, &w->test, &model_about, &last_about,
                  from);
-    struct listener listener = {.settings = s, .log = &log, .images = w->train.count};
+    struct listener listener = {
+        .settings = s, .log = &log, .images = w->train.count, .run = run_mark};
     bool good = run(&trainer, &listener, w, kept, error);
     const int failures = log.failures;
-    struct error second; /* a log that fails now must not hide why training failed */
-    good = run_log_close(&log, good ? error : &second) && good;
-    if (good && failures > 0)
-        good = error_set(error, STATUS_FAILURE,
-                         "%s: the log is complete, but %d of its writes failed on the way", s->log,
-                         failures);
+    struct error second;
+    const bool closed = run_log_close(&log, &second);
+    if (good && !closed)
+        *error = second;
+    else if (good && failures > 0)
+        error_set(error, STATUS_FAILURE,
+                  "%s: the log is complete, but %d of its writes failed on the way", s->log,
+                  failures);
+    else if (!closed && error->status != STATUS_FAILURE) /* must not hide why training ended */
+        warn(&listener, second.text);
     trainer_free(&trainer);
-    return good;
+    return good && closed && failures == 0;
 }
 
 bool command_train(const struct settings *given, struct error *error) {
@@ -317,6 +340,10 @@ bool command_train(const struct settings *given, struct error *error) {
     bool good = (!resumes || settings_adopt(&settings, &kept, error)) &&
                 workplace_open(&w, &settings, true, error);
     if (good) {
+        settings.device = w.device->ops->name; /* what "auto" has come to */
+        settings.data = w.folder;
+        if (settings.limit > 0)
+            cifar10_limit(&w.train, settings.limit);
         good = train_with(&settings, &w, resumes ? &state : NULL, &kept, error);
         workplace_close(&w);
     }

@@ -91,6 +91,56 @@ bool file_same(const char *a, const char *b) {
            strcmp(name_a ? name_a + 1 : a, name_b ? name_b + 1 : b) == 0;
 }
 
+/* How long the folder of a path is, with its slash. */
+static size_t folder_length(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? (size_t)(slash + 1 - path) : 0;
+}
+
+bool file_name_beside(char *name, size_t size, const char *path, const char *beside) {
+    const size_t folder = folder_length(beside);
+    char up[2 * PATH_MAX], from[PATH_MAX] = ".", own_folder[PATH_MAX], whole[PATH_MAX];
+    size_t common = 0; /* how long the folder is that both are in */
+    for (size_t i = 0; i < folder && path[i] == beside[i]; i++)
+        common = path[i] == '/' ? i + 1 : common;
+    if (common == folder)
+        return (size_t)snprintf(name, size, "%s", path + common) < size;
+    if (path[0] == '/')
+        return (size_t)snprintf(name, size, "%s", path) < size;
+    /* up from the folder as often as it goes down from there, if that leads back */
+    size_t end = (size_t)snprintf(up, sizeof up, "%.*s", (int)folder, beside);
+    for (size_t i = common; i < folder && end + 4 < sizeof up; i++)
+        if (beside[i] == '/')
+            end += (size_t)snprintf(up + end, sizeof up - end, "../");
+    if (common > 0)
+        snprintf(from, sizeof from, "%.*s", (int)common, beside);
+    if (beside[0] != '/' && same_inode(up, from))
+        return (size_t)snprintf(name, size, "%s%s", up + folder, path + common) < size;
+    folder_of(own_folder, path);
+    if (realpath(own_folder, whole) == NULL)
+        return false;
+    return (size_t)snprintf(name, size, "%s/%s", whole, path + folder_length(path)) < size;
+}
+
+bool file_path_beside(char *path, size_t size, const char *name, const char *beside) {
+    size_t folder = name[0] == '/' ? 0 : folder_length(beside);
+    /* up from where it went down just before, without a link: neither needs to be said */
+    while (strncmp(name, "../", 3) == 0 && folder > 0) {
+        char down_and_up[2 * PATH_MAX], parent[PATH_MAX] = ".";
+        size_t up = folder - 1;
+        while (up > 0 && beside[up - 1] != '/')
+            up--;
+        snprintf(down_and_up, sizeof down_and_up, "%.*s..", (int)folder, beside);
+        if (up > 0)
+            snprintf(parent, sizeof parent, "%.*s", (int)up, beside);
+        if (!same_inode(down_and_up, parent))
+            break;
+        folder = up;
+        name += 3;
+    }
+    return (size_t)snprintf(path, size, "%.*s%s", (int)folder, beside, name) < size;
+}
+
 /* The file that `path` names, links followed, and the temporary file beside it. */
 struct replacement {
     char target[PATH_MAX];

@@ -15,14 +15,18 @@ static const int64_t MOST_EPOCHS = INT64_C(1) << 31;
 
 #define MORE CHECKPOINT_MORE
 
-void train_state_new(struct train_state *state, uint64_t seed) {
-    *state = (struct train_state){.epoch = 1};
+void train_state_new(struct train_state *state) {
+    *state = (struct train_state){0};
     network_state_new(&state->network);
     network_state_new(&state->best.network);
     state->exp_avg = memory_new(network_plan()->parameters, sizeof *state->exp_avg);
     state->exp_avg_sq = memory_new(network_plan()->parameters, sizeof *state->exp_avg_sq);
+}
+
+void train_state_begin(struct train_state *state, uint64_t seed) {
     random_seed(&state->random, seed);
     network_init(&state->network, &state->random);
+    state->epoch = 1;
 }
 
 void train_state_free(struct train_state *state) {
@@ -151,7 +155,7 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
     struct list list;
     if (!safetensors_load(&file, path, error))
         return false;
-    train_state_new(state, 0);
+    train_state_new(state);
     bool good = true;
     if (safetensors_find(&file, MORE "epoch") == NULL)
         good = error_set(error, STATUS_CHECKPOINT,
@@ -181,9 +185,14 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
     return good;
 }
 
-bool train_state_fits(const struct train_state *s, int64_t steps, const char *path,
+bool train_state_fits(const struct train_state *s, int64_t epochs, int64_t steps, const char *path,
                       struct error *error) {
     const double done = (double)(s->epoch - 1) * (double)steps + (double)s->step;
+    if (s->epoch > epochs && (s->epoch > epochs + 1 || s->step > 0))
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: is in epoch %lld after step %lld of a run of %lld epochs: the file "
+                         "is damaged",
+                         path, (long long)s->epoch, (long long)s->step, (long long)epochs);
     if (s->step < steps && (double)s->adam_step == done && (double)s->network.batches == done)
         return true;
     return error_set(error, STATUS_CHECKPOINT,

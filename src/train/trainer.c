@@ -43,9 +43,10 @@ void trainer_init(struct trainer *t, struct device *device, const struct train_s
         t->state = *from;
         *from = (struct train_state){0};
     } else {
-        train_state_new(&t->state, settings->seed);
+        train_state_new(&t->state);
+        train_state_begin(&t->state, settings->seed);
     }
-    train_state_new(&t->room, 0);
+    train_state_new(&t->room);
     t->model_waits = t->state.best.epoch > 0;
     t->network = network_new(device, batch > evaluation ? batch : evaluation);
     t->adam = (struct adam){.count = parameters,
@@ -119,24 +120,42 @@ static bool diverged(const struct trainer *t, const char *what, double value, co
                  (long long)t->state.best.epoch, t->state.best.accuracy);
     return error_set(error, STATUS_DIVERGED,
                      "epoch %lld: %s is %s: no longer a finite number%s; training stops and %s; a "
-                     "smaller --lr (now %g) or another --seed usually helps",
-                     (long long)t->state.epoch, what, in_words(value), first, kept, t->settings.lr);
+                     "smaller --lr (now %g) or --weight-decay (now %g) or another --seed usually "
+                     "helps",
+                     (long long)t->state.epoch, what, in_words(value), first, kept, t->settings.lr,
+                     t->settings.weight_decay);
 }
 
-/* Says which tensor went wrong first: one of the numbers that step `step` left on the device, else
- * what a layer makes of the loader's next n images. */
-static bool name_first(struct trainer *t, int64_t step, struct loader *loader, bool training, int n,
-                       char *first, size_t size, struct error *error) {
+/* Takes the epoch's steps up to number `steps` once more from the last state on, one by one, since
+ * what many steps leave behind does not tell where it began, and says in which of them which number
+ * went wrong first; says nothing if none did. */
+static bool name_number(struct trainer *t, int64_t steps, char *first, size_t size,
+                        struct error *error) {
     char tensor[SAFETENSORS_NAME];
+    double value;
+    first[0] = '\0';
+    put_state(t);
+    begin_pass(t);
+    for (int64_t step = t->begun; step < steps; step++) {
+        pass_run(&t->pass, step, 1);
+        if (!take_numbers(t, error))
+            return false;
+        if (train_state_is_wrong(&t->room, tensor, &value)) {
+            snprintf(first, size, " (first to go wrong: %s, which became %s in step %lld)", tensor,
+                     in_words(value), (long long)step + 1);
+            return true;
+        }
+    }
+    return true;
+}
+
+/* Says what a layer makes of the loader's next n images, if nothing was said before. */
+static bool name_layer(struct trainer *t, struct loader *loader, bool training, int n, char *first,
+                       size_t size, struct error *error) {
     const char *layer;
     double value;
-    if (!take_numbers(t, error))
-        return false;
-    if (train_state_is_wrong(&t->room, tensor, &value)) {
-        snprintf(first, size, " (first to go wrong: %s, which became %s in step %lld)", tensor,
-                 in_words(value), (long long)step);
+    if (first[0] != '\0')
         return true;
-    }
     network_forward(t->network, loader, training, n);
     if (!network_find_infinite(t->network, n, &layer, &value, error))
         return false;
@@ -148,18 +167,13 @@ static bool name_first(struct trainer *t, int64_t step, struct loader *loader, b
     return true;
 }
 
-/* The loss of step number `step` (from 0) is not finite. What a step leaves behind does not tell
- * where that began, so the steps before it are taken once more from the last state on. */
+/* The loss of step number `step` (from 0) is not finite. */
 static bool diverged_in_step(struct trainer *t, int64_t step, double loss, struct error *error) {
     char what[64], first[160];
-    put_state(t);
-    begin_pass(t);
-    pass_run(&t->pass, t->begun, step - t->begun);
-    if (!name_first(t, step, t->loader, true, pass_batch(&t->pass, step), first, sizeof first,
-                    error))
-        return false;
     snprintf(what, sizeof what, "the loss of step %lld", (long long)step + 1);
-    return diverged(t, what, loss, first, error);
+    return name_number(t, step, first, sizeof first, error) &&
+           name_layer(t, t->loader, true, pass_batch(&t->pass, step), first, sizeof first, error) &&
+           diverged(t, what, loss, first, error);
 }
 
 /* The mean loss on the test images is not finite, after the epoch's last step. */
@@ -170,38 +184,44 @@ static bool diverged_in_test(struct trainer *t, double loss, struct error *error
     while (batch + 1 < e->pass.steps && isfinite(e->losses[batch]))
         batch++;
     const int64_t done = batch * e->pass.whole.n;
+    if (!name_number(t, t->pass.steps, first, sizeof first, error))
+        return false;
     t->device->ops->loader_rewind(t->device, e->loader, e->order + done, e->pass.images - done);
-    return name_first(t, t->pass.steps, e->loader, false, pass_batch(&e->pass, batch), first,
-                      sizeof first, error) &&
+    return name_layer(t, e->loader, false, pass_batch(&e->pass, batch), first, sizeof first,
+                      error) &&
            diverged(t, "the loss on the test images", loss, first, error);
+}
+
+static void swap_numbers(struct train_state *a, struct train_state *b) {
+    const struct train_state was = *a;
+    a->network = b->network;
+    a->exp_avg = b->exp_avg;
+    a->exp_avg_sq = b->exp_avg_sq;
+    b->network = was.network;
+    b->exp_avg = was.exp_avg;
+    b->exp_avg_sq = was.exp_avg_sq;
 }
 
 /* Makes what is on the device the state, in `epoch` after `step` steps. A loss can stay finite
  * while a running variance overflows: no file may hold that. */
 static bool take_state(struct trainer *t, int64_t epoch, int64_t step, double total, double running,
                        struct error *error) {
-    char tensor[SAFETENSORS_NAME];
+    struct train_state *s = &t->state;
+    char tensor[SAFETENSORS_NAME], first[160];
     double value;
     if (!take_numbers(t, error))
         return false;
-    if (train_state_is_wrong(&t->room, tensor, &value)) {
-        char when[48];
-        snprintf(when, sizeof when, " after step %lld",
-                 (long long)(step > 0 ? step : t->pass.steps));
-        return diverged(t, tensor, value, when, error);
-    }
-    const struct train_state before = t->state;
-    t->state = t->room;
-    t->room = before;
-    t->room.best = t->state.best; /* the best stays the best */
-    t->state.best = before.best;
-
-    t->state.random = epoch == before.epoch ? before.random : t->drawn;
-    t->state.epoch = epoch;
-    t->state.step = step;
-    t->state.total = total;
-    t->state.running = running;
-    t->state.adam_step = t->state.network.batches = (epoch - 1) * t->pass.steps + step;
+    if (train_state_is_wrong(&t->room, tensor, &value))
+        return name_number(t, step > 0 ? step : t->pass.steps, first, sizeof first, error) &&
+               diverged(t, tensor, value, first, error);
+    swap_numbers(s, &t->room);
+    if (epoch != s->epoch)
+        s->random = t->drawn;
+    s->epoch = epoch;
+    s->step = step;
+    s->total = total;
+    s->running = running;
+    s->adam_step = s->network.batches = (epoch - 1) * t->pass.steps + step;
     t->last_waits = true;
     return true;
 }
@@ -227,27 +247,33 @@ static bool save_model(struct trainer *t, struct error *error) {
 }
 
 /* Whether a file that should be written still waits for it. */
-static bool waits(struct trainer *t, bool written, const struct train_observer *observer) {
-    if (!written) {
-        char text[sizeof t->failure.text + 64];
-        snprintf(text, sizeof text, "%s; training goes on, and the next save tries again",
-                 t->failure.text);
-        t->failed_writes++;
-        observer->warning(observer->context, text);
-    }
-    return !written;
+static bool waits(struct trainer *t, bool written, const struct error *failure,
+                  const struct train_observer *observer) {
+    char text[sizeof failure->text + 64];
+    if (written)
+        return false;
+    snprintf(text, sizeof text, "%s; training goes on, and the next save tries again",
+             failure->text);
+    observer->warning(observer->context, text);
+    t->failed_writes++;
+    t->failure = *failure;
+    return true;
 }
 
 /* Writes what has changed: the state first, since it holds the best network, too, so that whatever
  * happens between the two can be made good. */
 static void save(struct trainer *t, const struct train_observer *observer) {
     const double began = clock_seconds();
+    struct error failure;
+    if (t->last_waits || t->model_waits)
+        observer->saving(observer->context);
     if (t->last_waits) {
-        t->last_waits = waits(t, save_last(t, &t->failure), observer);
-        t->last_failure = t->failure;
+        t->last_waits = waits(t, save_last(t, &failure), &failure, observer);
+        if (t->last_waits)
+            t->last_failure = failure;
     }
     if (t->model_waits)
-        t->model_waits = waits(t, save_model(t, &t->failure), observer);
+        t->model_waits = waits(t, save_model(t, &failure), &failure, observer);
     t->save_seconds += clock_seconds() - began;
 }
 

@@ -39,7 +39,6 @@ check_files() { # WHAT: the files that are there load
     local file
     for file in best.ckpt last.ckpt; do [[ ! -e $file ]] || check "$1: $file loads" loads "$file"; done
 }
-figures() { grep -E '"event":"(step|epoch)"' "$1" | sed -E 's/"(train|images_per|test)_second(s)?":[^,]+,//g'; }
 same() { # FOLDER: both checkpoints, and the figures of the log, are those there; no temporary file is left
     cmp best.ckpt "$1/best.ckpt" && cmp last.ckpt "$1/last.ckpt" && [[ -z $(find . -name '*.tmp') ]] &&
         { [[ ! -e $1/run.jsonl ]] || diff <(figures "$1/run.jsonl") <(figures run.jsonl); }

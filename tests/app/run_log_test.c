@@ -100,12 +100,12 @@ static void a_run_that_goes_on_cuts_what_comes_again(void **state) {
         {2, 5, START STEP(1, 5) EPOCH(1) STEP(2, 5) END, START STEP(1, 5) EPOCH(1) STEP(2, 5)},
         {3, 0, START EPOCH(1) END EPOCH(2), START EPOCH(1)},
         {2, 5, START WARNING RESUME(2, 5) RESUME(2, 6), START WARNING RESUME(2, 5)},
-        {2, 5, START "{\"event\":\"st", START},
-        {2, 5, START "no record\n" STEP(1, 5), START},
-        {2, 5, START "[1, 2]\n" STEP(1, 5), START},
-        {2, 5, START "{\"event\":7}\n" STEP(1, 5), START},
-        {2, 5, START "{\"event\":\"other\"}\n" STEP(1, 5), START},
-        {2, 5, "{\"event\":\"start\"}", ""}, /* without its line feed it is not whole */
+        {2, 5, START "{\"event\":\"st", START}, /* a torn record */
+        {2, 5, "{\"event\":\"start\"}", ""},    /* without its line feed it is not whole */
+        /* what is no record of this program's stays */
+        {2, 5, START "no record\n" STEP(3, 5), START "no record\n"},
+        {2, 5, START "[1, 2]\n{\"event\":7}\n" EPOCH(2), START "[1, 2]\n{\"event\":7}\n"},
+        {2, 5, "{\"event\":\"other\"}\n" STEP(1, 5) END, "{\"event\":\"other\"}\n" STEP(1, 5)},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct run_log log;
@@ -118,6 +118,38 @@ static void a_run_that_goes_on_cuts_what_comes_again(void **state) {
         must(run_log_close(&log, &error), &error);
         snprintf(expected, sizeof expected, "%s{\"a\":1}\n", CASES[i].kept);
         assert_holds(expected);
+    }
+}
+
+/* A log that lost its end, to a machine that failed, say, is told of. */
+static void a_log_that_is_short_is_noticed(void **state) {
+    (void)state;
+    static const struct {
+        int64_t epoch, step;
+        const char *text;
+        bool whole;
+    } CASES[] = {
+        {1, 0, START, true},
+        {1, 4, START, true}, /* a report is due every 5 steps */
+        {1, 5, START, false},
+        {1, 9, START STEP(1, 5), true},
+        {1, 10, START STEP(1, 5), false},
+        {2, 0, START STEP(1, 5), false},
+        {2, 0, START STEP(1, 5) EPOCH(1), true},
+        {2, 7, START STEP(1, 5) EPOCH(1), false},
+        {2, 7, START STEP(1, 5) EPOCH(1) STEP(2, 5) STEP(2, 10), true},
+        {2, 7, START STEP(1, 5) EPOCH(1) STEP(2, 5) RESUME(2, 7) WARNING, true},
+        {1, 0, "", false},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct run_log log;
+        struct error error;
+        make(CASES[i].text);
+        must(run_log_reopen(&log, "log", CASES[i].epoch, CASES[i].step, &error), &error);
+        assert_int_equal(run_log_is_whole(&log, 5, &error), CASES[i].whole);
+        if (!CASES[i].whole)
+            assert_non_null(strstr(error.text, "log: the log ends in epoch "));
+        must(run_log_close(&log, &error), &error);
     }
 }
 
@@ -138,6 +170,7 @@ int main(void) {
         IN_SCRATCH(writes_a_line_at_once),
         IN_SCRATCH(records_wait_for_room),
         IN_SCRATCH(a_run_that_goes_on_cuts_what_comes_again),
+        IN_SCRATCH(a_log_that_is_short_is_noticed),
         IN_SCRATCH(a_log_that_is_gone_begins_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -340,6 +340,52 @@ static void a_killed_writer_leaves_the_old_file(void **state) {
     assert_matches("file.*.tmp", 1);
 }
 
+/* Two files keep finding each other, wherever they are moved together or seen from. */
+static void files_name_each_other(void **state) {
+    char here[PATH_MAX], name[PATH_MAX], path[PATH_MAX], absolute[2 * PATH_MAX];
+    (void)state;
+    assert_non_null(getcwd(here, sizeof here));
+    assert_int_equal(mkdir("a", 0777), 0);
+    assert_int_equal(mkdir("a/b", 0777), 0);
+    assert_int_equal(mkdir("ab", 0777), 0);
+    assert_int_equal(symlink("a/b", "link"), 0);
+    snprintf(absolute, sizeof absolute, "%s/model", here);
+    const struct {
+        const char *path, *beside, *name, *again;
+    } CASES[] = {
+        {"model", "last", "model", "model"},
+        {"a/model", "last", "a/model", "a/model"},
+        {"../model", "last", "../model", "../model"},
+        {"a/model", "a/last", "model", "a/model"},
+        {"a/b/model", "a/last", "b/model", "a/b/model"},
+        {"model", "a/last", "../model", "model"},
+        {"model", "a/b/last", "../../model", "model"},
+        {"a/model", "a/b/last", "../model", "a/model"},
+        {"a/model", "ab/last", "../a/model", "a/model"},
+        {"/x/model", "/x/last", "model", "/x/model"},
+        {"/x/y/model", "/x/last", "y/model", "/x/y/model"},
+        {"../model", "a/last", "../../model", "../model"},
+        {"/x/model", "a/last", "/x/model", "/x/model"},
+        {"model", "link/last", absolute, absolute}, /* up from there does not lead here */
+        {"model", "/tmp/last", absolute, absolute},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        assert_true(file_name_beside(name, sizeof name, CASES[i].path, CASES[i].beside));
+        assert_string_equal(name, CASES[i].name);
+        assert_true(file_path_beside(path, sizeof path, name, CASES[i].beside));
+        assert_string_equal(path, CASES[i].again);
+    }
+    assert_int_equal(chdir("a"), 0); /* both are up from here */
+    assert_true(file_name_beside(name, sizeof name, "../model", "../ab/last"));
+    assert_string_equal(name, "../model");
+    assert_true(file_path_beside(path, sizeof path, name, "../ab/last"));
+    assert_string_equal(path, "../model");
+    assert_false(file_name_beside(name, 5, "model", "last"));
+    assert_true(file_name_beside(name, 6, "model", "last"));
+    assert_false(file_path_beside(path, 7, "model", "a/last"));
+    assert_true(file_path_beside(path, 8, "model", "a/last"));
+}
+
 /* What killed writers of this file left is removed by the next one's first check; what only looks
  * alike, or belongs to a process that lives, is not. */
 static void leftovers_of_the_dead_are_removed(void **state) {
@@ -470,6 +516,7 @@ int main(void) {
         IN_SCRATCH(failing_write_leaves_the_old_file),
         IN_SCRATCH(a_killed_writer_leaves_the_old_file),
         IN_SCRATCH(leftovers_of_the_dead_are_removed),
+        IN_SCRATCH(files_name_each_other),
         IN_SCRATCH(a_link_in_place_of_the_temporary_file_is_not_followed),
         IN_SCRATCH(replaces_in_a_folder_that_may_not_be_read),
         IN_SCRATCH(same_files_are_told),

@@ -11,7 +11,8 @@
 static struct train_state new_state(bool with_best) {
     const struct network_plan *plan = network_plan();
     struct train_state s;
-    train_state_new(&s, 7);
+    train_state_new(&s);
+    train_state_begin(&s, 7);
     for (size_t i = 0; i < plan->parameters; i++) {
         s.exp_avg[i] = random_uniform(&s.random, -1, 1);
         s.exp_avg_sq[i] = random_uniform(&s.random, 0, 1);
@@ -76,7 +77,7 @@ static void all_of_it_comes_back(void **unused) {
             assert_same_network(&loaded.best.network, &saved.best.network);
         }
         assert_string_equal(metadata_get(&about, "epochs"), "20");
-        assert_true(train_state_fits(&loaded, 10, "f", &error));
+        assert_true(train_state_fits(&loaded, 20, 10, "f", &error));
         train_state_free(&loaded);
         train_state_free(&saved);
     }
@@ -184,16 +185,25 @@ static void fits_only_its_own_run(void **unused) {
     (void)unused;
     struct train_state s = new_state(false);
     struct error error;
-    assert_true(train_state_fits(&s, 10, "f", &error));
-    assert_false(train_state_fits(&s, 11, "f", &error));
+    assert_true(train_state_fits(&s, 20, 10, "f", &error));
+    assert_false(train_state_fits(&s, 20, 11, "f", &error));
     assert_int_equal(error.status, STATUS_CHECKPOINT);
     assert_non_null(strstr(error.text, "f: is in epoch 11 after step 5, and 105 steps of Adam"));
-    assert_false(train_state_fits(&s, 5, "f", &error));
+    assert_false(train_state_fits(&s, 20, 5, "f", &error));
+    assert_true(train_state_fits(&s, 11, 10, "f", &error));
+    assert_false(train_state_fits(&s, 10, 10, "f", &error)); /* over, and yet in the middle */
+    assert_non_null(strstr(error.text, "f: is in epoch 11 after step 5 of a run of 10 epochs"));
+    s.step = 0;
+    s.adam_step = s.network.batches = 100;
+    assert_true(train_state_fits(&s, 10, 10, "f", &error)); /* over */
+    assert_false(train_state_fits(&s, 9, 10, "f", &error));
+    s.step = 5;
+    s.network.batches = 105;
     s.adam_step = 106;
-    assert_false(train_state_fits(&s, 10, "f", &error));
+    assert_false(train_state_fits(&s, 20, 10, "f", &error));
     s.adam_step = 105;
     s.network.batches = 104;
-    assert_false(train_state_fits(&s, 10, "f", &error));
+    assert_false(train_state_fits(&s, 20, 10, "f", &error));
     train_state_free(&s);
 }
 

@@ -30,7 +30,7 @@ struct record {
     struct train_epoch last;
     int64_t best_epoch; /* as the trainer has it in the end */
     double best_accuracy;
-    int warnings;
+    int warnings, savings;
     int64_t stop_at;    /* wants to stop once so many steps were reported in all; 0: never */
     const char *folder; /* to be made at a step; NULL: none */
     int64_t make_at;
@@ -73,6 +73,11 @@ static void on_warning(void *context, const char *text) {
     r->warnings++;
 }
 
+static void on_saving(void *context) {
+    struct record *r = context;
+    r->savings++;
+}
+
 static bool on_stop(void *context) {
     const struct record *r = context;
     return r->stop_at > 0 && r->steps >= r->stop_at;
@@ -98,8 +103,8 @@ static bool go_on(struct train_settings settings, int count, int threads, struct
     struct cifar10 images, test;
     struct trainer trainer;
     const struct metadata about = {0};
-    const struct train_observer observer = {record,   on_progress, on_step,
-                                            on_epoch, on_warning,  on_stop};
+    const struct train_observer observer = {record,    on_progress, on_step, on_epoch,
+                                            on_saving, on_warning,  on_stop};
     *record = (struct record){.trainer = &trainer,
                               .spoil_lr = record->spoil_lr,
                               .stop_at = record->stop_at,
@@ -562,8 +567,8 @@ static void goes_on_from_any_step(void **unused) {
 
         unlink(model); /* the state holds the best network, too */
         assert_true(train_state_load(last, &state, &about, &error));
-        assert_true(train_state_fits(&state, STEPS, last, &error));
-        assert_false(train_state_fits(&state, STEPS + 1, last, &error) && stop >= STEPS);
+        assert_true(train_state_fits(&state, EPOCHS, STEPS, last, &error));
+        assert_false(train_state_fits(&state, EPOCHS, STEPS + 1, last, &error) && stop >= STEPS);
         assert_int_equal((state.epoch - 1) * STEPS + state.step, stop);
         if (!go_on(settings, IMAGES, 3, &second, &state, NULL, &error))
             fail_msg("%s", error.text);
@@ -672,6 +677,7 @@ static void saves_as_often_as_wanted(void **unused) {
     settings.save_every = 7;
     settings.last = "/nowhere/last.ckpt"; /* each try is a warning */
     assert_false(run(settings, 150, 1, &record, NULL, &error));
+    assert_int_equal(record.savings, record.warnings);
     assert_int_equal(record.warnings, 1 + 150 / 7 + 2); /* at the beginning, and twice at the end */
 }
 
@@ -689,7 +695,9 @@ static void divergence_names_the_first_tensor(void **unused) {
         {1e-3, 1e39,
          "the loss of step 2 is NaN: no longer a finite number (first to go wrong: "
          "conv1.weight, which became NaN in step 1)"},
-        {1e-3, 1e30, "exp_avg_sq.conv1.weight is infinite: no longer a finite number after step 6"},
+        {1e-3, 1e30,
+         "exp_avg_sq.conv1.weight is infinite: no longer a finite number (first to go "
+         "wrong: exp_avg_sq.conv1.weight, which became infinite in step 1)"},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct train_settings settings = SETTINGS;
