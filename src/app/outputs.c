@@ -73,14 +73,14 @@ static struct found look_at(const char *path) {
 
 /* Whether nothing is there that the run must not write over. */
 static bool check_overwriting(const struct settings *s, const struct output *o, const char *run,
-                              struct error *error) {
+                              bool given_up, struct error *error) {
     struct stat info;
     char go_on[4200] = "";
     if (stat(o->path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0)
         return true;
     const struct found found = look_at(o->path);
     if (s->resume != NULL) {
-        if (found.content == o->content && strcmp(found.run, run) == 0)
+        if (found.content == o->content && (given_up || strcmp(found.run, run) == 0))
             return true;
         return error_set(error, STATUS_USAGE,
                          "--%s %s: is there already (%s), but is no file of the run in %s; remove "
@@ -96,7 +96,7 @@ static bool check_overwriting(const struct settings *s, const struct output *o, 
 }
 
 bool outputs_check(const struct settings *s, const struct workplace *w, const char *run,
-                   struct error *error) {
+                   bool has_no_model, struct error *error) {
     enum { OUTPUTS = 3 };
     const struct output outputs[OUTPUTS] = {
         {"model", s->model, CHECKPOINT}, {"last", s->last, STATE}, {"log", s->log, LOG}};
@@ -113,7 +113,8 @@ bool outputs_check(const struct settings *s, const struct workplace *w, const ch
     if (!file_check_replaceable(s->model, error) || !file_check_replaceable(s->last, error))
         return false;
     for (int i = 0; i < OUTPUTS && !s->overwrite; i++)
-        if (outputs[i].path != NULL && !check_overwriting(s, &outputs[i], run, error))
+        if (outputs[i].path != NULL &&
+            !check_overwriting(s, &outputs[i], run, has_no_model && i == 0, error))
             return false;
     return true;
 }

@@ -296,7 +296,9 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
          !train_state_fits(from, s->epochs, trainer_steps(&settings, &w->train), s->resume, error)))
         return false;
     const char *run_mark = metadata_get(&model_about, "run");
-    if (!outputs_check(s, w, run_mark, error))
+    const bool has_no_model =
+        from != NULL && from->best.epoch == 0 && s->model == metadata_get(kept, "model");
+    if (!outputs_check(s, w, run_mark, has_no_model, error))
         return false;
     if (!(from == NULL ? run_log_open(&log, s->log, error)
                        : run_log_reopen(&log, s->log, from->epoch, from->step, error)))

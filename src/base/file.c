@@ -97,7 +97,16 @@ static size_t folder_length(const char *path) {
     return slash != NULL ? (size_t)(slash + 1 - path) : 0;
 }
 
+/* A link's file lies where it lies, not where the link does. */
+static const char *follow_link(char real[PATH_MAX], const char *path) {
+    struct stat info;
+    const bool is_link = lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
+    return is_link && realpath(path, real) != NULL ? real : path;
+}
+
 bool file_name_beside(char *name, size_t size, const char *path, const char *beside) {
+    char real[PATH_MAX];
+    beside = follow_link(real, beside);
     const size_t folder = folder_length(beside);
     char up[2 * PATH_MAX], from[PATH_MAX] = ".", own_folder[PATH_MAX], whole[PATH_MAX];
     size_t common = 0; /* how long the folder is that both are in */
@@ -123,6 +132,8 @@ bool file_name_beside(char *name, size_t size, const char *path, const char *bes
 }
 
 bool file_path_beside(char *path, size_t size, const char *name, const char *beside) {
+    char real[PATH_MAX];
+    beside = follow_link(real, beside);
     size_t folder = name[0] == '/' ? 0 : folder_length(beside);
     /* up from where it went down just before, without a link: neither needs to be said */
     while (strncmp(name, "../", 3) == 0 && folder > 0) {

@@ -150,6 +150,17 @@ CIFAR_CPU=portable cifar-train --resume on/last.ckpt --quiet 2>err
 check 'another instruction set is told of' has err '^cifar-train: warning: the run in on/last.ckpt was computed by: kernels for [^;,]+; it goes on with: kernels for any processor; results may differ'
 check 'in the log, too' grep -q '"event":"warning","text":"the run in on/last.ckpt was computed by' on.jsonl
 
+# Begun where another run's model is, and stopped before it has one itself.
+cp best.ckpt stale.ckpt
+cifar-train --overwrite --seed 9 --batch 1 --epochs 1 --model stale.ckpt --last stale.last --quiet 2>err &
+trainer=$!
+while [[ ! -s stale.last ]]; do sleep 0.01; done
+kill "$trainer"
+wait "$trainer" || true
+check 'it is stopped in time' has err 'interrupted in epoch 1 after step'
+check 'a new run goes on over the model that it was to replace' cifar-train --resume stale.last
+check 'and replaces it' about stale.ckpt "assert m['seed'] == '9', m"
+
 # Settings that PyTorch'''s users give in other digits are the same ones.
 cifar-train --epochs 1 --limit 50 --lr 0.0012345678901234567 --weight-decay 1e-3 --model real.ckpt --last real.last --quiet
 check 'the same numbers in other digits' cifar-train --resume real.last --lr 1.2345678901234567e-3 --weight-decay 0.001 --quiet

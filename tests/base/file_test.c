@@ -375,6 +375,13 @@ static void files_name_each_other(void **state) {
         assert_true(file_path_beside(path, sizeof path, name, CASES[i].beside));
         assert_string_equal(path, CASES[i].again);
     }
+    make("a/last", "");
+    assert_int_equal(symlink("a/last", "to_last"), 0);
+    snprintf(absolute, sizeof absolute, "%s/a/model", here);
+    assert_true(file_path_beside(path, sizeof path, "model", "to_last"));
+    assert_string_equal(path, absolute);
+    assert_true(file_name_beside(name, sizeof name, path, "to_last"));
+    assert_string_equal(name, "model");
     assert_int_equal(chdir("a"), 0); /* both are up from here */
     assert_true(file_name_beside(name, sizeof name, "../model", "../ab/last"));
     assert_string_equal(name, "../model");
