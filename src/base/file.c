@@ -113,7 +113,8 @@ bool file_name_beside(char *name, size_t size, const char *path, const char *bes
     for (size_t i = 0; i < folder && path[i] == beside[i]; i++)
         common = path[i] == '/' ? i + 1 : common;
     if (common == folder)
-        return (size_t)snprintf(name, size, "%s", path + common) < size;
+        return (size_t)snprintf(name, size, "%s", path[common] != '\0' ? path + common : ".") <
+               size;
     if (path[0] == '/')
         return (size_t)snprintf(name, size, "%s", path) < size;
     /* up from the folder as often as it goes down from there, if that leads back */

@@ -364,6 +364,7 @@ static void files_name_each_other(void **state) {
         {"a/model", "ab/last", "../a/model", "a/model"},
         {"/x/model", "/x/last", "model", "/x/model"},
         {"/x/y/model", "/x/last", "y/model", "/x/y/model"},
+        {"a/", "a/last", ".", "a/."},
         {"../model", "a/last", "../../model", "../model"},
         {"/x/model", "a/last", "/x/model", "/x/model"},
         {"model", "link/last", absolute, absolute}, /* up from there does not lead here */
