@@ -6,16 +6,19 @@
 #include <jansson.h>
 #include <stdint.h>
 
+/* How far a run or its log is: in `epoch` (from 1; 0: nothing yet) after so many steps; after an
+ * epoch, in the next one after 0. */
+struct run_position {
+    int64_t epoch, step;
+};
+
 struct run_log {
     const char *path;
     int descriptor; /* below 0: nobody wants a log */
     char *waiting;  /* records that could not be written yet */
     size_t waiting_size;
-    int failures; /* writes that failed */
-    struct {
-        int64_t epoch,
-            step;   /* from 1, 0: nothing in it yet; after an epoch's record: the next, 0 */
-    } run, reached; /* where a run that goes on is, and where its log was */
+    int failures;                     /* writes that failed */
+    struct run_position run, reached; /* where a run that goes on is, and where its log was */
 };
 
 /* Opens (and empties) the file; with path NULL there is none and every call does nothing. Errors:

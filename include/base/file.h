@@ -43,7 +43,7 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
 
 /* Whether file_replace(path) can be expected to work, found out by making and removing its
  * temporary file; those that killed processes left there are removed, too. `path` itself is not
- * touched. The error says what is wrong: a missing folder, no
- * permission, a read-only file system, a folder or a device in the place of the file. (Room for the
- * bytes shows only when they are written.) */
+ * touched. The error says what is wrong: a missing folder, no permission, a read-only file system,
+ * a folder or a device in the place of the file. (Room for the bytes shows only when they are
+ * written.) */
 bool file_check_replaceable(const char *path, struct error *error);
