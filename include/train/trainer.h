@@ -63,7 +63,6 @@ struct trainer {
     uint32_t *order;
     float *losses;
     int64_t run;                  /* steps that are queued at once */
-    int64_t begun;                /* the step at which the device's pass over the data began */
     struct train_state state;     /* as it was taken from the device last, whole and finite */
     struct train_state room;      /* for the next */
     struct random drawn;          /* the generator after it drew the epoch's order */

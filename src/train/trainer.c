@@ -92,7 +92,6 @@ static void begin_pass(struct trainer *t) {
     t->drawn = t->state.random;
     random_permutation(&t->drawn, t->order, (uint32_t)t->pass.images);
     t->device->ops->loader_rewind(t->device, t->loader, t->order + done, t->pass.images - done);
-    t->begun = t->state.step;
 }
 
 /* Takes the numbers from the device, after so many steps of the epoch, into the host's room. */
@@ -136,7 +135,7 @@ static bool name_number(struct trainer *t, int64_t steps, char *first, size_t si
     first[0] = '\0';
     put_state(t);
     begin_pass(t);
-    for (int64_t step = t->begun; step < steps; step++) {
+    for (int64_t step = t->state.step; step < steps; step++) {
         pass_run(&t->pass, step, 1);
         if (!take_numbers(t, error))
             return false;
@@ -338,7 +337,7 @@ static bool take_steps(struct trainer *t, const struct train_observer *observer,
     const double epoch_began = clock_seconds();
 
     begin_pass(t);
-    const int64_t began_at = t->begun;
+    const int64_t began_at = t->state.step;
     int64_t count, ahead = 0; /* steps in this run, and queued behind it */
     double began = clock_seconds();
     for (int64_t first = began_at; first < steps; first += count) {
