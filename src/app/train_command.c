@@ -261,7 +261,9 @@ static void write_about(struct metadata *model, struct metadata *last, const str
     metadata_set(model, "train_images", "%lld", (long long)w->train.count);
     metadata_set(model, "test_images", "%lld", (long long)w->test.count);
     for (int i = 0; i < model->count; i++)
-        if (strcmp(model->entry[i].key, "epochs") != 0) /* may be raised */
+        /* a run may become longer, and go on with a later version of the program */
+        if (strcmp(model->entry[i].key, "epochs") != 0 &&
+            strcmp(model->entry[i].key, "program") != 0)
             mark = crc32_z(mark, (const unsigned char *)model->entry[i].value,
                            strlen(model->entry[i].value) + 1);
     metadata_set(model, "run", "%08lx", mark);
