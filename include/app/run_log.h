@@ -12,9 +12,22 @@ struct run_position {
     int64_t epoch, step;
 };
 
+/* What is in a log that is there. */
+struct run_log_summary {
+    char run[40];                /* the mark of the run that its first record names */
+    int64_t records;             /* whole ones */
+    struct run_position reached; /* how far they go, wherever in the file the furthest is */
+    bool torn;                   /* what is behind the last line feed is no whole record */
+};
+
+/* Whether `path` is a regular file that begins with a whole record of a run of this program; says
+ * what is in it. Takes no more memory for a longer file. */
+bool run_log_summarize(const char *path, struct run_log_summary *summary);
+
 struct run_log {
     const char *path;
     int descriptor; /* below 0: nobody wants a log */
+    bool is_file;   /* of its own, which can be read and cut: no pipe or device */
     char *waiting;  /* records that could not be written yet */
     size_t waiting_size;
     int failures;                     /* writes that failed */
@@ -25,14 +38,14 @@ struct run_log {
  * STATUS_FAILURE. */
 bool run_log_open(struct run_log *log, const char *path, struct error *error);
 
-/* Opens the log of a run that goes on in `epoch` after `step` steps, and cuts off what that run
- * recorded behind that point, which will come again. Without the file, a new one. Errors:
- * STATUS_FAILURE. */
-bool run_log_reopen(struct run_log *log, const char *path, int64_t epoch, int64_t step,
-                    struct error *error);
+/* Opens the log of the run with the mark `run`, which goes on in `epoch` after `step` steps, and
+ * cuts off what that run recorded behind that point, which will come again. A file that does not
+ * begin with a record of that run is emptied. Errors as above, and of reading. */
+bool run_log_reopen(struct run_log *log, const char *path, const char *run, int64_t epoch,
+                    int64_t step, struct error *error);
 
 /* Whether a log that was reopened had come as far as the run, which reports every `log_every`
- * steps; the error says what it lacks. */
+ * steps; the error says what it lacks. What is no file of its own lacks nothing. */
 bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error *error);
 
 /* Writes one record at once, and takes it over. Numbers have 9 significant digits, enough for every

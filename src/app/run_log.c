@@ -1,6 +1,8 @@
 #include "app/run_log.h"
 
 #include "app/json_output.h"
+#include "base/file.h"
+#include "base/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,75 +17,157 @@ static bool failed(const struct run_log *log, const char *what, int reason, stru
                      strerror(reason));
 }
 
+/* ---- a log that is there ---- */
+
+enum { LONGEST = 1 << 17 }; /* bytes of a record: more than its three paths can come to */
+static const int64_t MOST_EPOCHS = INT64_C(1) << 31, MOST_STEPS = INT64_C(1) << 53;
+
+/* What there is to know of a line. Those from START on have a place in the run. */
+struct record {
+    enum { NO_RECORD, OTHER, END, START, RESUME, STEP, EPOCH } event;
+    struct run_position at; /* where it leaves the run; 0: it has no place */
+    char run[40];
+};
+
+static bool is_before(struct run_position a, struct run_position b) {
+    return a.epoch < b.epoch || (a.epoch == b.epoch && a.step < b.step);
+}
+
+static struct record parse(const char *line, size_t length) {
+    static const char *const NAMES[] = {
+        [END] = "end", [START] = "start", [RESUME] = "resume", [STEP] = "step", [EPOCH] = "epoch"};
+    struct record record = {0};
+    json_error_t where;
+    json_int_t epoch = 0, step = 0;
+    const char *event, *run = "";
+    json_t *object = json_loadb(line, length, 0, &where);
+    if (json_unpack(object, "{s:s, s?I, s?I, s?s}", "event", &event, "epoch", &epoch, "step", &step,
+                    "run", &run) == 0) {
+        record.event = OTHER;
+        for (int i = END; i <= EPOCH; i++)
+            if (strcmp(event, NAMES[i]) == 0)
+                record.event = i;
+        snprintf(record.run, sizeof record.run, "%s", run);
+    }
+    json_decref(object);
+    if (record.event == START)
+        epoch = 1;
+    if (record.event < START)
+        return record;
+    if (epoch < 1 || epoch > MOST_EPOCHS || step < 0 || step > MOST_STEPS)
+        return (struct record){NO_RECORD};
+    const bool is_epoch = record.event == EPOCH;
+    record.at = (struct run_position){is_epoch ? epoch + 1 : epoch, is_epoch ? 0 : step};
+    return record;
+}
+
+/* Reads a line with its line feed and answers how long it is, 0 where no whole one is left. One
+ * that is longer than a record is not kept. */
+static off_t read_line(FILE *file, char line[LONGEST]) {
+    off_t length = 0;
+    for (int c; (c = getc_unlocked(file)) != EOF;) {
+        if (length < LONGEST)
+            line[length] = (char)c;
+        length++;
+        if (c == '\n')
+            return length;
+    }
+    return 0;
+}
+
+/* Reads a log that begins with a record of a run, as far as its lines are whole and, if it is to go
+ * on from `until` (or else NULL), to there; `*size` becomes how long that is. What is no record of
+ * this program's belongs to it, wherever it comes from. False: it could not be read. */
+static bool read_log(FILE *file, const struct run_position *until, struct run_log_summary *summary,
+                     off_t *size) {
+    char *line = memory_new(LONGEST, 1);
+    *summary = (struct run_log_summary){0};
+    *size = 0;
+    for (off_t length; (length = read_line(file, line)) > 0; *size += length) {
+        const bool is_first = *size == 0;
+        struct record record = {NO_RECORD};
+        if (length <= LONGEST)
+            record = parse(line, (size_t)length);
+        const bool begins = record.event == START || (record.event == RESUME && is_first);
+        if (is_first && (!begins || record.run[0] == '\0'))
+            break;
+        if (until != NULL && (record.event == END || is_before(*until, record.at)))
+            break;
+        if (is_first)
+            memcpy(summary->run, record.run, sizeof record.run);
+        if (record.event != NO_RECORD)
+            summary->records++;
+        if ((begins || record.event >= STEP) && is_before(summary->reached, record.at))
+            summary->reached = record.at;
+    }
+    summary->torn = ftello(file) != *size;
+    free(line);
+    return ferror(file) == 0;
+}
+
+/* The file, if it is a regular one. */
+static FILE *open_to_read(const char *path) {
+    struct file file;
+    struct error error;
+    return file_open(&file, path, STATUS_FAILURE, &error) ? fdopen(file.descriptor, "r") : NULL;
+}
+
+bool run_log_summarize(const char *path, struct run_log_summary *summary) {
+    off_t size;
+    FILE *file = open_to_read(path);
+    if (file == NULL)
+        return false;
+    const bool read = read_log(file, NULL, summary, &size);
+    fclose(file);
+    return read && size > 0;
+}
+
+/* ---- opening ---- */
+
 static bool open_log(struct run_log *log, const char *path, int more, struct error *error) {
+    struct stat info;
     *log = (struct run_log){.path = path, .descriptor = -1};
     if (path == NULL)
         return true;
     log->descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | more, 0666);
-    return log->descriptor >= 0 || failed(log, "opened for writing", errno, error);
+    if (log->descriptor < 0)
+        return failed(log, "opened for writing", errno, error);
+    log->is_file = fstat(log->descriptor, &info) == 0 && S_ISREG(info.st_mode);
+    return true;
 }
 
 bool run_log_open(struct run_log *log, const char *path, struct error *error) {
     return open_log(log, path, O_TRUNC, error);
 }
 
-/* Whether a record, a line of the log, belongs to the run up to where it is; moves where the log
- * is. What is no record of this program's stays, wherever it comes from. */
-static bool belongs(struct run_log *log, const char *line) {
-    json_error_t where;
-    json_int_t epoch = 0, step = 0;
-    const char *event = "";
-    json_t *record = json_loads(line, 0, &where);
-    json_unpack(record, "{s:s, s?I, s?I}", "event", &event, "epoch", &epoch, "step", &step);
-    const bool is_start = strcmp(event, "start") == 0, is_end = strcmp(event, "end") == 0;
-    const bool is_step = strcmp(event, "step") == 0, is_epoch = strcmp(event, "epoch") == 0;
-    json_decref(record);
-    if (is_start)
-        epoch = 1;
-    if (is_epoch) {
-        epoch++;
-        step = 0;
-    }
-    if (is_end || epoch > log->run.epoch || (epoch == log->run.epoch && step > log->run.step))
-        return false;
-    if (is_start || is_step || is_epoch) {
-        log->reached.epoch = epoch;
-        log->reached.step = step;
-    }
-    return true;
-}
-
-bool run_log_reopen(struct run_log *log, const char *path, int64_t epoch, int64_t step,
-                    struct error *error) {
+bool run_log_reopen(struct run_log *log, const char *path, const char *run, int64_t epoch,
+                    int64_t step, struct error *error) {
+    struct run_log_summary summary = {0};
+    off_t size = 0;
     if (!open_log(log, path, 0, error))
         return false;
-    log->run.epoch = epoch;
-    log->run.step = step;
-    FILE *file = path == NULL ? NULL : fopen(path, "r");
-    struct stat info;
-    if (file == NULL || fstat(log->descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
-        if (file != NULL)
-            fclose(file);
+    log->run = (struct run_position){epoch, step};
+    if (!log->is_file)
         return true;
-    }
-    char *line = NULL;
-    size_t room = 0;
-    off_t keep = 0;
-    for (ssize_t length; (length = getline(&line, &room, file)) > 0; keep += length)
-        if (line[length - 1] != '\n' || !belongs(log, line))
-            break;
-    free(line);
-    fclose(file);
-    if (ftruncate(log->descriptor, keep) == 0)
+    FILE *file = open_to_read(path);
+    const bool read = file == NULL || read_log(file, &log->run, &summary, &size);
+    const int reason = errno;
+    if (file != NULL)
+        fclose(file);
+    if (read && strcmp(summary.run, run) == 0)
+        log->reached = summary.reached;
+    else
+        size = 0;
+    if (read && ftruncate(log->descriptor, size) == 0)
         return true;
-    failed(log, "cut", errno, error);
+    failed(log, read ? "cut" : "read", read ? errno : reason, error);
     close(log->descriptor);
     return false;
 }
 
 bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error *error) {
-    const int64_t step = log->run.step - log->run.step % log_every;
-    if (log->descriptor < 0 || (log->reached.epoch == log->run.epoch && log->reached.step == step))
+    const struct run_position due = {log->run.epoch, log->run.step - log->run.step % log_every};
+    if (!log->is_file || !is_before(log->reached, due))
         return true;
     return error_set(error, STATUS_FAILURE,
                      "%s: the log ends in epoch %lld at step %lld, but the run goes on in epoch "
@@ -92,10 +176,12 @@ bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error
                      (long long)log->run.epoch, (long long)log->run.step);
 }
 
+/* ---- writing ---- */
+
 /* Writes what waits, or leaves a file as it was. */
 static bool write_waiting(struct run_log *log) {
     struct stat before;
-    const bool regular = fstat(log->descriptor, &before) == 0 && S_ISREG(before.st_mode);
+    const bool regular = log->is_file && fstat(log->descriptor, &before) == 0;
     for (size_t at = 0; at < log->waiting_size;) {
         const ssize_t put = write(log->descriptor, log->waiting + at, log->waiting_size - at);
         if (put < 0 && errno == EINTR)

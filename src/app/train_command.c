@@ -303,7 +303,7 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
     if (!outputs_check(s, w, run_mark, has_no_model, error))
         return false;
     if (!(from == NULL ? run_log_open(&log, s->log, error)
-                       : run_log_reopen(&log, s->log, from->epoch, from->step, error)))
+                       : run_log_reopen(&log, s->log, run_mark, from->epoch, from->step, error)))
         return false;
 
     trainer_init(&trainer, w->device, &settings, &w->train, &w->test, &model_about, &last_about,

@@ -77,13 +77,15 @@ static void records_wait_for_room(void **state) {
     set_limit(RLIM_INFINITY);
 }
 
-#define START "{\"event\":\"start\",\"epochs\":5}\n"
+#define RUN   "0123abcd"
+#define START "{\"event\":\"start\",\"epochs\":5,\"run\":\"" RUN "\"}\n"
 #define STEP(epoch, step)                                                                          \
     "{\"event\":\"step\",\"epoch\":" #epoch ",\"step\":" #step ",\"loss\":2.5}\n"
-#define EPOCH(epoch)        "{\"event\":\"epoch\",\"epoch\":" #epoch ",\"train_loss\":2.5}\n"
-#define RESUME(epoch, step) "{\"event\":\"resume\",\"epoch\":" #epoch ",\"step\":" #step "}\n"
-#define WARNING             "{\"event\":\"warning\",\"text\":\"t\"}\n"
-#define END                 "{\"event\":\"end\",\"finished\":false}\n"
+#define EPOCH(epoch) "{\"event\":\"epoch\",\"epoch\":" #epoch ",\"train_loss\":2.5}\n"
+#define RESUME(epoch, step)                                                                        \
+    "{\"event\":\"resume\",\"epoch\":" #epoch ",\"step\":" #step ",\"run\":\"" RUN "\"}\n"
+#define WARNING "{\"event\":\"warning\",\"text\":\"t\"}\n"
+#define END     "{\"event\":\"end\",\"finished\":false}\n"
 
 static void a_run_that_goes_on_cuts_what_comes_again(void **state) {
     (void)state;
@@ -105,14 +107,29 @@ static void a_run_that_goes_on_cuts_what_comes_again(void **state) {
         /* what is no record of this program's stays */
         {2, 5, START "no record\n" STEP(3, 5), START "no record\n"},
         {2, 5, START "[1, 2]\n{\"event\":7}\n" EPOCH(2), START "[1, 2]\n{\"event\":7}\n"},
-        {2, 5, "{\"event\":\"other\"}\n" STEP(1, 5) END, "{\"event\":\"other\"}\n" STEP(1, 5)},
+        {2, 5, START "{\"event\":\"other\"}\n" STEP(1, 5) END,
+         START "{\"event\":\"other\"}\n" STEP(1, 5)},
+        {2, 5, START EPOCH(9223372036854775807) STEP(2, 5),
+         START EPOCH(9223372036854775807) STEP(2, 5)},
+        {2, 5, START STEP(9223372036854775808, 1) STEP(-1, 1),
+         START STEP(9223372036854775808, 1) STEP(-1, 1)},
+        /* a log that began when the run went on */
+        {2, 5, RESUME(2, 5) STEP(2, 10), RESUME(2, 5)},
+        {2, 4, RESUME(2, 5) STEP(2, 10), ""},
+        /* what is no log of this run is not gone on with */
+        {2, 5, "no record\n" START STEP(1, 5), ""},
+        {2, 5, STEP(1, 5) STEP(1, 10), ""},
+        {2, 5, "{\"event\":\"start\"}\n" STEP(1, 5), ""},
+        {2, 5, "{\"event\":\"start\",\"run\":\"\"}\n", ""},
+        {2, 5, "{\"event\":\"start\",\"run\":\"0123abce\"}\n" STEP(1, 5), ""},
+        {2, 5, "{\"event\":\"start\",\"run\":\"" RUN "0\"}\n" STEP(1, 5), ""},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct run_log log;
         struct error error;
         char expected[1024];
         make(CASES[i].before);
-        must(run_log_reopen(&log, "log", CASES[i].epoch, CASES[i].step, &error), &error);
+        must(run_log_reopen(&log, "log", RUN, CASES[i].epoch, CASES[i].step, &error), &error);
         assert_holds(CASES[i].kept);
         must(run_log_write(&log, json_pack("{s:i}", "a", 1), &error), &error);
         must(run_log_close(&log, &error), &error);
@@ -139,13 +156,16 @@ static void a_log_that_is_short_is_noticed(void **state) {
         {2, 7, START STEP(1, 5) EPOCH(1), false},
         {2, 7, START STEP(1, 5) EPOCH(1) STEP(2, 5) STEP(2, 10), true},
         {2, 7, START STEP(1, 5) EPOCH(1) STEP(2, 5) RESUME(2, 7) WARNING, true},
+        {2, 7, START STEP(1, 5) EPOCH(1) RESUME(2, 7), false},
+        {2, 7, RESUME(2, 7), true}, /* it begins there */
+        {2, 10, RESUME(2, 7), false},
         {1, 0, "", false},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct run_log log;
         struct error error;
         make(CASES[i].text);
-        must(run_log_reopen(&log, "log", CASES[i].epoch, CASES[i].step, &error), &error);
+        must(run_log_reopen(&log, "log", RUN, CASES[i].epoch, CASES[i].step, &error), &error);
         assert_int_equal(run_log_is_whole(&log, 5, &error), CASES[i].whole);
         if (!CASES[i].whole)
             assert_non_null(strstr(error.text, "log: the log ends in epoch "));
@@ -157,12 +177,94 @@ static void a_log_that_is_gone_begins_anew(void **state) {
     (void)state;
     struct run_log log;
     struct error error;
-    must(run_log_reopen(&log, "log", 2, 5, &error), &error);
+    must(run_log_reopen(&log, "log", RUN, 2, 5, &error), &error);
     assert_holds("");
     must(run_log_close(&log, &error), &error);
-    assert_false(run_log_reopen(&log, "no/log", 2, 5, &error));
+    assert_false(run_log_reopen(&log, "no/log", RUN, 2, 5, &error));
     assert_string_equal(error.text,
                         "no/log: the log cannot be opened for writing: No such file or directory");
+}
+
+/* Whatever else is in it. */
+static void a_log_is_known_by_its_first_record(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t records;
+        struct run_position reached;
+        bool torn;
+    } CASES[] = {
+        {"", 0, {0, 0}, false},
+        {"{\"event\":\"start\",\"run\":\"" RUN "\"}", 0, {0, 0}, true}, /* no whole line */
+        {"{\"run\":\"" RUN "\"}\n" START, 0, {0, 0}, false},
+        {STEP(1, 5), 0, {0, 0}, false},
+        {START, 1, {1, 0}, false},
+        {RESUME(3, 7), 1, {3, 7}, false},
+        {START STEP(1, 5) EPOCH(1) STEP(2, 5) END, 5, {2, 5}, false},
+        {START STEP(1, 5) EPOCH(1) END "{\"ev", 4, {2, 0}, true},
+        {START EPOCH(2) STEP(2, 5) WARNING RESUME(4, 1), 5, {3, 0}, false},
+        {START "{}\n[]\n\nno record\n" STEP(1, 5), 2, {1, 5}, false},
+        {START EPOCH(2147483648) STEP(1, 9007199254740992), 3, {2147483649, 0}, false},
+        {START EPOCH(2147483649) STEP(1, 9007199254740993) STEP(1, -1) STEP(1.0, 2) EPOCH(0),
+         1,
+         {1, 0},
+         false},
+    };
+    struct run_log_summary found;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        make(CASES[i].text);
+        assert_int_equal(run_log_summarize("log", &found), CASES[i].records > 0);
+        assert_string_equal(found.run, CASES[i].records > 0 ? RUN : "");
+        assert_int_equal(found.records, CASES[i].records);
+        assert_int_equal(found.reached.epoch, CASES[i].reached.epoch);
+        assert_int_equal(found.reached.step, CASES[i].reached.step);
+        if (CASES[i].records > 0)
+            assert_int_equal(found.torn, CASES[i].torn);
+        assert_holds(CASES[i].text);
+    }
+    make_folder("folder");
+    assert_false(run_log_summarize("folder", &found));
+    assert_false(run_log_summarize("none", &found));
+    assert_false(run_log_summarize("/dev/zero", &found));
+}
+
+/* Makes a log whose second line is that deep, and then a hole. */
+static void make_long(int depth, long hole) {
+    FILE *stream = fopen("log", "w");
+    assert_non_null(stream);
+    fputs(START, stream);
+    for (int i = 0; i < depth; i++)
+        putc('[', stream);
+    assert_int_equal(fseek(stream, hole, SEEK_CUR), 0);
+    fputs("\n" STEP(1, 5), stream);
+    fclose(stream);
+}
+
+/* As long as records with long names, and much longer; with little memory. */
+static void lines_may_be_long(void **state) {
+    (void)state;
+    struct run_log_summary found;
+    struct run_log log;
+    struct error error;
+    char *record = malloc(100000);
+    assert_non_null(record);
+    snprintf(record, 100000, "{\"event\":\"start\",\"model\":\"%90000s\",\"run\":\"%s\"}\n", "",
+             RUN);
+    make(record);
+    free(record);
+    assert_true(run_log_summarize("log", &found) && strcmp(found.run, RUN) == 0);
+    make_long(100000, 0);
+    assert_true(run_log_summarize("log", &found) && found.reached.step == 5);
+    make_long(0, 200000000);
+    assert_true(run_log_summarize("log", &found) && found.reached.step == 5);
+    must(run_log_reopen(&log, "log", RUN, 1, 5, &error), &error);
+    assert_int_equal(log.reached.step, 5);
+    must(run_log_close(&log, &error), &error);
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(usage.ru_maxrss < 100000); /* KB */
+#endif
 }
 
 int main(void) {
@@ -172,6 +274,8 @@ int main(void) {
         IN_SCRATCH(a_run_that_goes_on_cuts_what_comes_again),
         IN_SCRATCH(a_log_that_is_short_is_noticed),
         IN_SCRATCH(a_log_that_is_gone_begins_anew),
+        IN_SCRATCH(a_log_is_known_by_its_first_record),
+        IN_SCRATCH(lines_may_be_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
