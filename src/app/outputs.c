@@ -1,9 +1,9 @@
 #include "app/outputs.h"
 
+#include "app/run_log.h"
 #include "base/file.h"
 #include "net/checkpoint.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,32 +41,17 @@ static void look_at_checkpoint(struct found *found, const struct safetensors *fi
                  accuracy);
 }
 
-static void look_at_log(struct found *found, const char *path) {
-    json_error_t where;
-    const char *event, *run = "";
-    char line[8192] = ""; /* the first record */
-    FILE *stream = fopen(path, "r");
-    if (stream == NULL)
-        return;
-    json_t *record = fgets(line, sizeof line, stream) != NULL ? json_loads(line, 0, &where) : NULL;
-    if (json_unpack(record, "{s:s, s?s}", "event", &event, "run", &run) == 0) {
-        found->content = LOG;
-        snprintf(found->run, sizeof found->run, "%s", run);
-        snprintf(found->text, sizeof found->text, "a run's log");
-    }
-    json_decref(record);
-    fclose(stream);
-}
-
 static struct found look_at(const char *path) {
     struct found found = {OTHER, "", "no checkpoint and no log, or a damaged one"};
+    struct run_log_summary log;
     struct safetensors file;
     struct error error;
     if (safetensors_load(&file, path, &error)) {
         look_at_checkpoint(&found, &file);
         safetensors_free(&file);
-    } else {
-        look_at_log(&found, path);
+    } else if (run_log_summarize(path, &log)) {
+        found = (struct found){LOG, "", "a run's log"};
+        memcpy(found.run, log.run, sizeof log.run);
     }
     return found;
 }
