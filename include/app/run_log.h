@@ -24,10 +24,14 @@ struct run_log_summary {
  * what is in it. Takes no more memory for a longer file. */
 bool run_log_summarize(const char *path, struct run_log_summary *summary);
 
+/* Whether `path` is where standard output or standard error goes, such as /dev/stdout: a log there
+ * follows what is written to the stream, and nothing that was there is read or cut. */
+bool run_log_is_stream(const char *path);
+
 struct run_log {
     const char *path;
     int descriptor; /* below 0: nobody wants a log */
-    bool is_file;   /* of its own, which can be read and cut: no pipe or device */
+    bool is_file;   /* of its own, which can be read and cut: no pipe, device or stream */
     char *waiting;  /* records that could not be written yet */
     size_t waiting_size;
     int failures;                     /* writes that failed */
@@ -35,7 +39,7 @@ struct run_log {
 };
 
 /* Opens (and empties) the file; with path NULL there is none and every call does nothing. Errors:
- * STATUS_FAILURE. */
+ * STATUS_FAILURE; a link that leads to no file and a pipe that nobody reads are two. */
 bool run_log_open(struct run_log *log, const char *path, struct error *error);
 
 /* Opens the log of the run with the mark `run`, which goes on in `epoch` after `step` steps, and

@@ -61,7 +61,8 @@ static bool check_overwriting(const struct settings *s, const struct output *o, 
                               bool given_up, struct error *error) {
     struct stat info;
     char go_on[4200] = "";
-    if (stat(o->path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0)
+    if (stat(o->path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0 ||
+        (o->content == LOG && run_log_is_stream(o->path)))
         return true;
     const struct found found = look_at(o->path);
     if (s->resume != NULL) {

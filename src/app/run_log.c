@@ -124,14 +124,44 @@ bool run_log_summarize(const char *path, struct run_log_summary *summary) {
 
 /* ---- opening ---- */
 
+/* The stream that `path` names, or -1. One that can only be read was closed: see main(). */
+static int stream_of(const char *path) {
+    struct stat file, stream;
+    for (int i = STDOUT_FILENO; stat(path, &file) == 0 && i <= STDERR_FILENO; i++)
+        if (fstat(i, &stream) == 0 && stream.st_dev == file.st_dev &&
+            stream.st_ino == file.st_ino && (fcntl(i, F_GETFL) & O_ACCMODE) != O_RDONLY)
+            return i;
+    return -1;
+}
+
+bool run_log_is_stream(const char *path) {
+    return stream_of(path) >= 0;
+}
+
 static bool open_log(struct run_log *log, const char *path, int more, struct error *error) {
     struct stat info;
     *log = (struct run_log){.path = path, .descriptor = -1};
     if (path == NULL)
         return true;
-    log->descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | more, 0666);
+    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode) && access(path, F_OK) != 0)
+        return error_set(error, STATUS_FAILURE,
+                         "%s: is a link that leads to no file: %s; remove it or make its file",
+                         path, strerror(errno));
+    const int stream = stream_of(path);
+    if (stream >= 0) { /* opened a second time, a file would be written over from its beginning */
+        log->descriptor = fcntl(stream, F_DUPFD_CLOEXEC, 0);
+        return log->descriptor >= 0 || failed(log, "opened for writing", errno, error);
+    }
+    /* O_NONBLOCK: opening a pipe that nobody reads would wait for a reader */
+    log->descriptor =
+        open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | more, 0666);
+    const int reason = errno;
+    if (log->descriptor < 0 && reason == ENXIO && stat(path, &info) == 0 && S_ISFIFO(info.st_mode))
+        return error_set(error, STATUS_FAILURE,
+                         "%s: is a pipe that nobody reads; start its reader first", path);
     if (log->descriptor < 0)
-        return failed(log, "opened for writing", errno, error);
+        return failed(log, "opened for writing", reason, error);
+    fcntl(log->descriptor, F_SETFL, O_APPEND);
     log->is_file = fstat(log->descriptor, &info) == 0 && S_ISREG(info.st_mode);
     return true;
 }
@@ -182,6 +212,8 @@ bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error
 static bool write_waiting(struct run_log *log) {
     struct stat before;
     const bool regular = log->is_file && fstat(log->descriptor, &before) == 0;
+    if (!log->is_file)
+        fflush(stdout); /* the log may be the same stream */
     for (size_t at = 0; at < log->waiting_size;) {
         const ssize_t put = write(log->descriptor, log->waiting + at, log->waiting_size - at);
         if (put < 0 && errno == EINTR)

@@ -4,6 +4,7 @@
 
 #include "scratch.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -267,6 +268,67 @@ static void lines_may_be_long(void **state) {
 #endif
 }
 
+/* Pipes, links, devices: opened without waiting, and neither read nor cut. */
+static void a_log_need_not_be_a_file(void **state) {
+    (void)state;
+    struct run_log log;
+    struct error error;
+    char found[16] = "";
+    assert_int_equal(mkfifo("pipe", 0666), 0);
+    assert_false(run_log_open(&log, "pipe", &error));
+    assert_string_equal(error.text, "pipe: is a pipe that nobody reads; start its reader first");
+    assert_false(run_log_reopen(&log, "pipe", RUN, 2, 5, &error));
+    const int reader = open("pipe", O_RDONLY | O_NONBLOCK);
+    must(run_log_reopen(&log, "pipe", RUN, 2, 5, &error), &error);
+    assert_int_equal(fcntl(log.descriptor, F_GETFL) & O_NONBLOCK, 0);
+    assert_true(run_log_is_whole(&log, 5, &error));
+    must(run_log_write(&log, json_pack("{s:i}", "a", 1), &error), &error);
+    assert_int_equal(read(reader, found, sizeof found), 8);
+    assert_string_equal(found, "{\"a\":1}\n");
+    must(run_log_close(&log, &error), &error);
+    close(reader);
+
+    must(run_log_reopen(&log, "/dev/null", RUN, 2, 5, &error), &error);
+    assert_true(run_log_is_whole(&log, 5, &error));
+    must(run_log_close(&log, &error), &error);
+
+    assert_int_equal(symlink("nothing", "link"), 0);
+    assert_false(run_log_open(&log, "link", &error));
+    assert_string_equal(error.text, "link: is a link that leads to no file: No such file or "
+                                    "directory; remove it or make its file");
+    assert_int_not_equal(access("nothing", F_OK), 0);
+}
+
+/* A file that is standard output, too: both are in it whole and in order, behind what was there. */
+static void a_log_may_be_a_stream(void **state) {
+    (void)state;
+    struct run_log log;
+    struct error error;
+    make(START STEP(3, 5));
+    assert_false(run_log_is_stream("log"));
+    fflush(stdout);
+    const int kept = dup(STDOUT_FILENO), file = open("log", O_RDWR);
+    lseek(file, 0, SEEK_END);
+    dup2(file, STDOUT_FILENO);
+    const bool is_stream = run_log_is_stream("log") && run_log_is_stream("/dev/stdout");
+    printf("text,");
+    const bool written = run_log_reopen(&log, "/dev/stdout", RUN, 2, 5, &error) &&
+                         run_log_is_whole(&log, 5, &error) &&
+                         run_log_write(&log, json_pack("{s:i}", "a", 1), &error);
+    printf("more,");
+    fflush(stdout);
+    set_limit((rlim_t)lseek(file, 0, SEEK_CUR) + 4); /* cut off, the rest follows nevertheless */
+    const bool failed = !run_log_write(&log, json_pack("{s:i}", "b", 1), &error);
+    set_limit(RLIM_INFINITY);
+    const bool closed = run_log_close(&log, &error);
+    fflush(stdout);
+    dup2(kept, STDOUT_FILENO);
+    close(kept);
+    close(file);
+    assert_true(is_stream && written && failed && closed);
+    assert_holds(START STEP(3, 5) "text,{\"a\":1}\nmore,{\"b\":1}\n");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_SCRATCH(writes_a_line_at_once),
@@ -276,6 +338,8 @@ int main(void) {
         IN_SCRATCH(a_log_that_is_gone_begins_anew),
         IN_SCRATCH(a_log_is_known_by_its_first_record),
         IN_SCRATCH(lines_may_be_long),
+        IN_SCRATCH(a_log_need_not_be_a_file),
+        IN_SCRATCH(a_log_may_be_a_stream),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

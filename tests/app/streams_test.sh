@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# What a training writes to and hears of: logs that are long, no files or standard output itself; readers that
+# go; signals at any time; names that would act on a terminal. Takes the programs from $BIN.
+set -euo pipefail
+
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+export PATH=$BIN:$PATH
+export GOMP_SPINCOUNT=1000 # else the program starts itself a second time
+
+cifar-synth data --train 20 --test 10 >/dev/null
+train=(cifar-train --data data --epochs 2 --log-every 1 --threads 1 --device cpu --overwrite)
+json_lines() { python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]' <"$1"; } # FILE
+records='"event":"(start|step|epoch|end)"'
+
+# --- A log that is there.
+
+"${train[@]}" --quiet --log run.jsonl
+cp run.jsonl plain.jsonl
+check 'a finished run has eight records' test "$(wc -l <run.jsonl)" = 8
+sed -i '$d' run.jsonl
+echo '{"event":"epoch","epoch":9223372036854775807}' >>run.jsonl
+cifar-train --resume last.ckpt --epochs 3 --quiet 2>err
+check 'an epoch that cannot be is no record' empty err
+long=$(printf '%.0s\001' {1..250}) long=$long/$long/$long/$long/$long/$long # each byte takes six in the log
+mkdir -p "$long"
+"${train[@]}" --quiet --model "$long/best.ckpt" --log long.jsonl
+check 'a first record is long' test "$(head -n 1 long.jsonl | wc -c)" -gt 8192
+fails 2 "--log long.jsonl: is there already \(a run's log\)" cifar-train --data data --model x --last y --log long.jsonl
+
+# --- Standard output as the log.
+
+echo before >both
+cifar-train --data data --epochs 2 --log-every 1 --device cpu --model a.ckpt --last a.last --log /dev/stdout >>both
+check 'what was there stays' test "$(head -n 1 both)" = before
+grep '^{' both >both.jsonl
+check 'each record is a line of its own' test "$(grep -c '"event"' both) $(wc -l <both.jsonl)" = '8 8'
+check 'the records are whole' json_lines both.jsonl
+check 'so are the lines of text' test "$(grep -cE '^(cifar-train|  [a-z]+ |\[[12],|Epoch [12]: |Finished)' both)" = 16
+check 'the figures are the same' cmp <(figures plain.jsonl) <(figures both)
+check 'text and records are in order' test "$(grep -nE '^Epoch 1' both | cut -d: -f1)" -lt "$(grep -n '"event":"epoch","epoch":1' both | cut -d: -f1)"
+# shellcheck disable=SC2094  # that is the point
+"${train[@]}" --log both >both
+check 'by its name, too, and without >>' test "$(grep -cE "^\{$records" both) $(wc -l <both)" = "8 24"
+"${train[@]}" --log /dev/stderr 2>both >/dev/null
+check 'so it is with standard error' test "$(grep -cE "^\{$records" both)" = 8
+cifar-train --resume last.ckpt --epochs 3 2>>both >/dev/null
+check 'a run goes on there' test "$(grep -cE '^\{"event":"(start|resume|step|epoch|end)"' both) $(wc -l <both)" = '13 13'
+"${train[@]}" --quiet --log /dev/null
+cifar-train --resume last.ckpt --epochs 3 --quiet 2>err
+check 'a device is no log that lacks records' empty err
+
+# --- Pipes and links.
+
+mkfifo pipe
+fails 1 '^cifar-train: pipe: is a pipe that nobody reads; start its reader first$' timeout 10 "${train[@]}" --model x --last y --log pipe
+check 'it is found out before the training' test ! -e x -a ! -e y
+cat pipe >piped & reader=$!
+"${train[@]}" --quiet --log pipe
+wait "$reader"
+check 'with its reader, a pipe takes all' cmp <(figures plain.jsonl) <(figures piped)
+ln -s nowhere dangling
+fails 1 '^cifar-train: dangling: is a link that leads to no file: No such file or directory; remove it or make its file$' \
+    "${train[@]}" --model x --last y --log dangling
+check 'no file is made there' test ! -e nowhere
+
+end_checks
