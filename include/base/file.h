@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,15 +36,33 @@ bool file_name_beside(char *name, size_t size, const char *path, const char *bes
 /* The path of what is called `name` there. False: it is longer than `size`. */
 bool file_path_beside(char *path, size_t size, const char *name, const char *beside);
 
-/* Makes `path` hold these bytes, or leaves it as it was: writes `path`.PID.tmp beside it, syncs it,
- * renames it over `path` and syncs the folder. A link is followed to the file that it names;
- * a file that was there keeps its permissions.
+/* Whether `path` is a link that leads to no file; the error (STATUS_FAILURE) says so. */
+bool file_is_dangling(const char *path, struct error *error);
+
+/* Whether `path`, a regular file or one to be made, lies in the folder of the file `beside` or
+ * below it, where links lead, too. */
+bool file_lies_beside(const char *path, const char *beside);
+
+/* Makes `path` hold these bytes, or leaves it as it was: writes `path`.cifar-PROCESS.tmp beside it,
+ * syncs it, renames it over `path` and syncs the folder. A link is followed to the file that it
+ * names. A file that was there keeps its owner, its mode and its extended attributes as far as this
+ * process may give them; what is written is never more open than that on the way.
  * Errors are STATUS_FAILURE; the temporary file is removed. */
 bool file_replace(const char *path, const void *bytes, size_t size, struct error *error);
 
 /* Whether file_replace(path) can be expected to work, found out by making and removing its
- * temporary file; those that killed processes left there are removed, too. `path` itself is not
- * touched. The error says what is wrong: a missing folder, no permission, a read-only file system,
- * a folder or a device in the place of the file. (Room for the bytes shows only when they are
- * written.) */
+ * temporary file; those that killed processes left there are removed, too: a writer holds a lock on
+ * its own while it lives, so no other's is touched. `path` itself is not touched. The error says
+ * what is wrong: a missing folder, no permission, a read-only file system, a folder or a device in
+ * the place of the file, somebody else's file in a sticky folder. (Room for the bytes shows only
+ * when they are written.) */
 bool file_check_replaceable(const char *path, struct error *error);
+
+/* The name under which file_keep() keeps what `path` held `number` (from 1) versions ago: that of
+ * last.ckpt is last.1.ckpt, beside the file that a link names. Errors: STATUS_FAILURE: too long. */
+bool file_kept_path(char kept[PATH_MAX], const char *path, int number, struct error *error);
+
+/* Before file_replace() with the same bytes: keeps what `path` holds, and what was kept before, so
+ * that there are `keep` versions in all afterwards; the oldest goes. Nothing happens if the file
+ * holds these bytes already. `path` itself is there all the time. Errors: STATUS_FAILURE. */
+bool file_keep(const char *path, int keep, const void *bytes, size_t size, struct error *error);

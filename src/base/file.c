@@ -1,14 +1,17 @@
 #include "base/file.h"
 
+#include "base/memory.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* What a path is when it is not the regular file that was expected. */
@@ -91,6 +94,16 @@ bool file_same(const char *a, const char *b) {
            strcmp(name_a ? name_a + 1 : a, name_b ? name_b + 1 : b) == 0;
 }
 
+bool file_is_dangling(const char *path, struct error *error) {
+    struct stat info;
+    if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode) || access(path, F_OK) == 0)
+        return false;
+    error_set(error, STATUS_FAILURE,
+              "%s: is a link that leads to no file: %s; remove it or make its file", path,
+              strerror(errno));
+    return true;
+}
+
 /* How long the folder of a path is, with its slash. */
 static size_t folder_length(const char *path) {
     const char *slash = strrchr(path, '/');
@@ -153,10 +166,111 @@ bool file_path_beside(char *path, size_t size, const char *name, const char *bes
     return (size_t)snprintf(path, size, "%.*s%s", (int)folder, beside, name) < size;
 }
 
-/* The file that `path` names, links followed, and the temporary file beside it. */
+bool file_lies_beside(const char *path, const char *beside) {
+    char folder[PATH_MAX], target[PATH_MAX], real[PATH_MAX];
+    struct stat info;
+    const bool there = stat(path, &info) == 0;
+    if (there ? !S_ISREG(info.st_mode) : lstat(path, &info) == 0)
+        return false;
+    folder_of(folder, follow_link(real, beside));
+    if (realpath(folder, real) == NULL)
+        return false;
+    folder_of(folder, path); /* of a new file */
+    if (realpath(there ? path : folder, target) == NULL)
+        return false;
+    const size_t length = strcmp(real, "/") == 0 ? 0 : strlen(real);
+    return strncmp(target, real, length) == 0 && (target[length] == '/' || target[length] == '\0');
+}
+
+/* The file that `path` names, links followed. */
+static bool find_target(char target[PATH_MAX], const char *path, struct error *error) {
+    if (realpath(path, target) != NULL)
+        return true;
+    /* as a rule, because it does not exist yet */
+    return snprintf(target, PATH_MAX, "%s", path) < PATH_MAX ||
+           error_set(error, STATUS_FAILURE, "%.60s...: the name is longer than %d bytes", path,
+                     PATH_MAX - 1);
+}
+
+/* ---- temporary files: NAME.cifar-PROCESS.tmp, locked by whoever writes it ---- */
+
+enum { TEMPORARY = PATH_MAX + 32 };
+
+static bool is_temporary(const char *entry, const char *name) {
+    const size_t length = strlen(name);
+    if (strncmp(entry, name, length) != 0 || strncmp(entry + length, ".cifar-", 7) != 0)
+        return false;
+    const char *number = entry + length + 7;
+    const size_t digits = strspn(number, "0123456789");
+    return digits > 0 && strcmp(number + digits, ".tmp") == 0;
+}
+
+/* Removes a temporary file that nobody writes any more. Process numbers do not tell: the writer may
+ * live in another container, or on another machine. */
+static void remove_dead(const char *temporary) {
+    struct stat info;
+    if (lstat(temporary, &info) == 0 && !S_ISREG(info.st_mode)) {
+        unlink(temporary); /* something planted, a link say: none of ours is one */
+        return;
+    }
+    const int descriptor = open(temporary, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (descriptor < 0)
+        return;
+    if (flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+        unlink(temporary);
+    close(descriptor);
+}
+
+static void remove_leftovers(const char *target) {
+    char folder[PATH_MAX], leftover[2 * PATH_MAX];
+    const char *slash = strrchr(target, '/'), *name = slash != NULL ? slash + 1 : target;
+    folder_of(folder, target);
+    DIR *entries = opendir(folder);
+    if (entries == NULL)
+        return;
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
+        if (is_temporary(entry->d_name, name)) {
+            snprintf(leftover, sizeof leftover, "%s/%s", folder, entry->d_name);
+            remove_dead(leftover);
+        }
+    closedir(entries);
+}
+
+/* ---- what a new file takes over from the one in whose place it comes ---- */
+
+static void copy_attributes(int to, const char *from) {
+    char names[4096], value[4096];
+    const ssize_t size = listxattr(from, names, sizeof names);
+    for (ssize_t at = 0; at < size; at += (ssize_t)strlen(names + at) + 1) {
+        const ssize_t length = getxattr(from, names + at, value, sizeof value);
+        if (length >= 0)
+            fsetxattr(to, names + at, value, (size_t)length, 0);
+    }
+}
+
+/* Owner, extended attributes (ACLs are some) and mode, as far as this process may give them. */
+static void take_over(int to, const char *from, const struct stat *before) {
+    mode_t mode = before->st_mode & 0777;
+    if (fchown(to, before->st_uid, before->st_gid) != 0 &&
+        fchown(to, (uid_t)-1, before->st_gid) != 0)
+        mode &= 0707 | (mode & 07) << 3; /* to another group it gives what it gives to all */
+    copy_attributes(to, from);
+    fchmod(to, mode);
+}
+
+/* In a sticky folder, /tmp say, a file is replaced by its owner or the folder's only. */
+static bool may_replace(const char *target, const struct stat *file) {
+    char folder[PATH_MAX];
+    struct stat info;
+    const uid_t user = geteuid();
+    folder_of(folder, target);
+    return user == 0 || user == file->st_uid || stat(folder, &info) != 0 ||
+           !(info.st_mode & S_ISVTX) || user == info.st_uid;
+}
+
 struct replacement {
     char target[PATH_MAX];
-    char temporary[PATH_MAX + 32];
+    char temporary[TEMPORARY];
 };
 
 static bool replacement_begin(struct replacement *names, int *descriptor, const char *path,
@@ -165,30 +279,35 @@ static bool replacement_begin(struct replacement *names, int *descriptor, const 
     if (path[0] == '\0')
         return error_set(error, STATUS_FAILURE, "an empty name was given for a file to write");
     const bool there = stat(path, &info) == 0;
-    const mode_t mode = there ? info.st_mode & 0777 : 0;
     if (there && !S_ISREG(info.st_mode))
         return error_set(error, STATUS_FAILURE,
                          "%s: is %s and will not be replaced; name a file to write", path,
                          kind_of(info.st_mode));
-    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode) && access(path, F_OK) != 0)
+    if (!there && file_is_dangling(path, error))
+        return false;
+    if (!find_target(names->target, path, error))
+        return false;
+    if (there && !may_replace(names->target, &info))
         return error_set(error, STATUS_FAILURE,
-                         "%s: is a link that leads to no file: %s; remove it or make its file",
-                         path, strerror(errno));
-    if (realpath(path, names->target) == NULL) /* as a rule, because it does not exist yet */
-        if (snprintf(names->target, sizeof names->target, "%s", path) >= PATH_MAX)
-            return error_set(error, STATUS_FAILURE, "%.60s...: the name is longer than %d bytes",
-                             path, PATH_MAX - 1);
-    snprintf(names->temporary, sizeof names->temporary, "%s.%ld.tmp", names->target,
+                         "%s: cannot be replaced: it is somebody else's, in a folder where files "
+                         "are replaced by their owners only (sticky); name another",
+                         path);
+    snprintf(names->temporary, sizeof names->temporary, "%s.cifar-%ld.tmp", names->target,
              (long)getpid());
-    /* one of a killed process may lie there; a link that lies there is not followed */
-    unlink(names->temporary);
-    *descriptor = open(names->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    /* never more open than the file in whose place it comes */
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode = there ? 0600 : 0666;
+    *descriptor = open(names->temporary, flags, mode);
+    if (*descriptor < 0 && errno == EEXIST) {
+        remove_dead(names->temporary);
+        *descriptor = open(names->temporary, flags, mode);
+    }
     if (*descriptor < 0)
         return error_set(error, STATUS_FAILURE,
                          "%s: cannot be written: creating %s beside it failed: %s", path,
                          names->temporary, strerror(errno));
+    flock(*descriptor, LOCK_EX | LOCK_NB);
     if (there)
-        fchmod(*descriptor, mode); /* a private file stays private, as far as that is possible */
+        take_over(*descriptor, names->target, &info);
     return true;
 }
 
@@ -256,28 +375,87 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
     return true;
 }
 
-/* Removes the temporary files of processes that are no more. */
-static void remove_leftovers(const char *target) {
-    char folder[PATH_MAX], leftover[2 * PATH_MAX];
-    const char *slash = strrchr(target, '/'), *name = slash != NULL ? slash + 1 : target;
-    const size_t length = strlen(name);
-    folder_of(folder, target);
-    DIR *entries = opendir(folder);
-    if (entries == NULL)
-        return;
-    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
-        const char *rest = entry->d_name + length;
-        char *end;
-        if (strncmp(entry->d_name, name, length) != 0 || *rest++ != '.' || *rest < '1' ||
-            *rest > '9')
-            continue;
-        const long process = strtol(rest, &end, 10);
-        if (strcmp(end, ".tmp") == 0 && kill((pid_t)process, 0) != 0 && errno == ESRCH) {
-            snprintf(leftover, sizeof leftover, "%s/%s", folder, entry->d_name);
-            unlink(leftover);
-        }
-    }
-    closedir(entries);
+/* ---- files that are kept for some time longer ---- */
+
+bool file_kept_path(char kept[PATH_MAX], const char *path, int number, struct error *error) {
+    char target[PATH_MAX];
+    if (!find_target(target, path, error))
+        return false;
+    const char *name = target + folder_length(target), *dot = strrchr(name, '.');
+    const int stem = (int)((dot != NULL && dot > name ? dot : target + strlen(target)) - target);
+    return snprintf(kept, PATH_MAX, "%.*s.%d%s", stem, target, number, target + stem) < PATH_MAX ||
+           error_set(error, STATUS_FAILURE, "%.60s...: the name is too long to be kept", path);
+}
+
+/* Reads a whole file into `*bytes`, which is to be freed. */
+static bool read_whole(const char *path, uint8_t **bytes, size_t *size, struct error *error) {
+    struct file file;
+    if (!file_open(&file, path, STATUS_FAILURE, error))
+        return false;
+    *bytes = memory_new(file.size, 1);
+    *size = file.size;
+    const bool good = file_read(&file, *bytes, error);
+    file_close(&file);
+    if (!good)
+        free(*bytes);
+    return good;
+}
+
+static bool holds(const char *path, const void *bytes, size_t size) {
+    struct stat info;
+    struct error error;
+    uint8_t *found;
+    size_t length;
+    if (stat(path, &info) != 0 || (size_t)info.st_size != size ||
+        !read_whole(path, &found, &length, &error))
+        return false;
+    const bool same = length == size && memcmp(found, bytes, size) == 0;
+    free(found);
+    return same;
+}
+
+/* Gives the file a second name, in the place of what has that. Where there are no second names for
+ * files, or not for this one, a copy has to do. */
+static bool name_again(const char *target, const char *kept, struct error *error) {
+    char temporary[TEMPORARY];
+    uint8_t *bytes;
+    size_t size;
+    snprintf(temporary, sizeof temporary, "%s.cifar-%ld.tmp", kept, (long)getpid());
+    remove_dead(temporary);
+    const bool linked = link(target, temporary) == 0;
+    const bool named = linked && rename(temporary, kept) == 0;
+    if (linked)
+        unlink(temporary); /* it is still there if both names were the same file's already */
+    if (named)
+        return true;
+    if (!read_whole(target, &bytes, &size, error))
+        return false;
+    const bool good = file_replace(kept, bytes, size, error);
+    free(bytes);
+    return good;
+}
+
+bool file_keep(const char *path, int keep, const void *bytes, size_t size, struct error *error) {
+    char target[PATH_MAX], kept[PATH_MAX], older[PATH_MAX];
+    int last =
+        1; /* where the row of kept files ends: at the first that is not there, or the oldest */
+    if (keep <= 1 || access(path, F_OK) != 0 || holds(path, bytes, size))
+        return true;
+    if (!find_target(target, path, error) || !file_kept_path(kept, path, 1, error))
+        return false;
+    if (same_inode(target, kept)) /* kept by somebody who did not live to replace it */
+        return true;
+    while (last < keep - 1 && access(kept, F_OK) == 0)
+        if (!file_kept_path(kept, path, ++last, error))
+            return false;
+    for (; last > 1; last--)
+        if (!file_kept_path(older, path, last, error) ||
+            !file_kept_path(kept, path, last - 1, error) ||
+            (rename(kept, older) != 0 &&
+             !error_set(error, STATUS_FAILURE, "%s: could not be kept as %s: %s", kept, older,
+                        strerror(errno))))
+            return false;
+    return file_kept_path(kept, path, 1, error) && name_again(target, kept, error);
 }
 
 bool file_check_replaceable(const char *path, struct error *error) {

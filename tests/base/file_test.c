@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -395,16 +396,19 @@ static void files_name_each_other(void **state) {
 }
 
 /* What killed writers of this file left is removed by the next one's first check; what only looks
- * alike, or belongs to a process that lives, is not. */
+ * alike, or is still being written, wherever its writer lives, is not. */
 static void leftovers_of_the_dead_are_removed(void **state) {
     static const char *const KEPT[] = {"file",
                                        "file.tmp",
-                                       "file.x.tmp",
-                                       "file.0.tmp",
-                                       "file.1.tmp",
-                                       "file.999999999.tmp2",
-                                       "afile.999999999.tmp",
-                                       "file2.999999999.tmp"};
+                                       "file.20240101.tmp",
+                                       "file.cifar-.tmp",
+                                       "file.cifar-x1.tmp",
+                                       "file.cifar-1x.tmp",
+                                       "file.cifar-1.tmp2",
+                                       "file.cifar-.1.tmp",
+                                       "afile.cifar-1.tmp",
+                                       "file2.cifar-1.tmp",
+                                       "file.cifar-999999998.tmp"};
     struct error error;
     char path[64];
     (void)state;
@@ -415,16 +419,19 @@ static void leftovers_of_the_dead_are_removed(void **state) {
             snprintf(path, sizeof path, "%s%s", folder, KEPT[i]);
             make(path, "kept");
         }
-        snprintf(path, sizeof path, "%sfile.999999999.tmp", folder); /* no process has the number */
-        make(path, "left");
+        const int writer = open(path, O_WRONLY | O_CLOEXEC); /* of the last */
+        assert_int_equal(flock(writer, LOCK_EX), 0);
+        snprintf(path, sizeof path, "%sfile.cifar-%ld.tmp", folder, (long)getppid());
+        make(path, "left"); /* a process has the number: in another container, another one */
         snprintf(path, sizeof path, "%sfile", folder);
         assert_true(file_check_replaceable(path, &error));
-        snprintf(path, sizeof path, "%sfile.999999999.tmp", folder);
+        snprintf(path, sizeof path, "%sfile.cifar-%ld.tmp", folder, (long)getppid());
         assert_absent(path);
         for (size_t i = 0; i < sizeof KEPT / sizeof *KEPT; i++) {
             snprintf(path, sizeof path, "%s%s", folder, KEPT[i]);
             assert_holds(path, "kept");
         }
+        close(writer);
     }
 }
 
@@ -434,7 +441,7 @@ static void a_link_in_place_of_the_temporary_file_is_not_followed(void **state) 
     struct error error;
     (void)state;
     make("precious", "text");
-    snprintf(name, sizeof name, "%s/new.%ld.tmp", scratch, (long)getpid());
+    snprintf(name, sizeof name, "%s/new.cifar-%ld.tmp", scratch, (long)getpid());
     assert_int_equal(symlink("precious", name), 0);
     assert_true(file_check_replaceable("new", &error));
     assert_holds("precious", "text");

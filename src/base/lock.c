@@ -1,0 +1,122 @@
+#include "base/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The first line of a lock's file: what tells it from a file of the user's. */
+static const char TITLE[] = "cifar lock\n";
+
+static bool name_lock(char name[PATH_MAX], const char *path) {
+    char target[PATH_MAX]; /* as long as the file is not there, its name must do */
+    return snprintf(name, PATH_MAX, "%s.lock", realpath(path, target) != NULL ? target : path) <
+           PATH_MAX;
+}
+
+/* Another user's, of a process that is no more, may be for reading only. */
+static int open_lock(const char *path) {
+    const int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    const int descriptor = open(path, O_RDWR | O_CREAT | flags, 0666);
+    return descriptor >= 0 || errno != EACCES ? descriptor : open(path, O_RDONLY | flags);
+}
+
+/* Whether the descriptor is still of the file that has the name: its holder removes it. */
+static bool has_name(int descriptor, const char *path) {
+    struct stat opened, named;
+    return fstat(descriptor, &opened) == 0 && stat(path, &named) == 0 &&
+           opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+static bool is_ours(int descriptor, char *text, size_t size) {
+    const ssize_t length = pread(descriptor, text, size - 1, 0);
+    text[length > 0 ? length : 0] = '\0';
+    return length == 0 || strncmp(text, TITLE, strlen(TITLE)) == 0;
+}
+
+static bool held(const char *path, const char *text, struct error *error) {
+    char who[1024] = "";
+    for (const char *line = text + (*text != '\0' ? strlen(TITLE) : 0); *line != '\0';) {
+        const size_t used = strlen(who), length = strcspn(line, "\n");
+        snprintf(who + used, sizeof who - used, "%s%.*s", used > 0 ? ", " : "", (int)length, line);
+        line += length + (line[length] == '\n');
+    }
+    if (who[0] == '\0') /* it has not been written yet */
+        snprintf(who, sizeof who, "which has just begun");
+    return error_set(error, STATUS_FAILURE,
+                     "%s: is being written by another run (%s): wait for its end, stop it, or name "
+                     "other files with --model, --last and --log",
+                     path, who);
+}
+
+/* Where the file itself cannot be, either, there is nothing to be said of its lock. */
+static bool none(struct lock *lock, int reason) {
+    if (reason == ENOENT || reason == ENOTDIR || reason == ENAMETOOLONG)
+        return true;
+    snprintf(lock->problem, sizeof lock->problem, "%s", strerror(reason));
+    return true;
+}
+
+bool lock_take(struct lock *lock, const char *path, struct error *error) {
+    struct stat info;
+    char text[512];
+    *lock = (struct lock){.descriptor = -1};
+    if ((stat(path, &info) == 0 && !S_ISREG(info.st_mode)) || !name_lock(lock->path, path))
+        return true;
+    for (;;) {
+        const int descriptor = open_lock(lock->path);
+        if (descriptor < 0)
+            return none(lock, errno);
+        const bool ours = is_ours(descriptor, text, sizeof text);
+        const int reason = !ours ? 0 : flock(descriptor, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+        const bool writable = (fcntl(descriptor, F_GETFL) & O_ACCMODE) == O_RDWR;
+        const bool named =
+            has_name(descriptor, lock->path); /* else its holder has just removed it */
+        if (ours && reason == 0 && named && writable) {
+            lock->descriptor = descriptor;
+            return true;
+        }
+        /* nobody's any more, but another user's: one's own has to be in its place */
+        const bool stuck = ours && reason == 0 && named && unlink(lock->path) != 0;
+        const int refusal = stuck ? errno : reason;
+        close(descriptor);
+        if (!ours)
+            return error_set(error, STATUS_FAILURE,
+                             "%s: is no lock of this program, which needs that name while it "
+                             "writes %s; give it another, or write to another file",
+                             lock->path, path);
+        if (refusal == EWOULDBLOCK)
+            return held(path, text, error);
+        if (refusal != 0)
+            return none(lock, refusal);
+    }
+}
+
+void lock_tell(const struct lock *lock, const char *run) {
+    char text[512], host[128] = "unknown", start[40];
+    const time_t now = time(NULL);
+    struct tm parts;
+    if (lock->descriptor < 0)
+        return;
+    gethostname(host, sizeof host - 1);
+    strftime(start, sizeof start, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
+    const int size = snprintf(text, sizeof text, "%shost %s\nprocess %ld\nstart %s\nrun %s\n",
+                              TITLE, host, (long)getpid(), start, run);
+    /* without room on the disk it says nothing, and locks all the same */
+    if (ftruncate(lock->descriptor, 0) == 0 &&
+        pwrite(lock->descriptor, text, (size_t)size, 0) != size)
+        ftruncate(lock->descriptor, 0);
+}
+
+void lock_release(struct lock *lock) {
+    if (lock->descriptor < 0)
+        return;
+    unlink(lock->path); /* before it is given back, so that nobody locks a file without a name */
+    close(lock->descriptor);
+    lock->descriptor = -1;
+}
