@@ -7,8 +7,9 @@
  *
  * Tensors lie side by side: they may not overlap and leave no byte over.
  *
- * Files written here carry a checksum in their metadata, "crc32": eight hexadecimal digits, the
- * CRC-32 (as zlib's crc32) of the whole file with '0' in the place of each of the eight. */
+ * Files written here carry two checksums of the whole file in their metadata, as hexadecimal
+ * digits: "xxh3_128", XXH3 of 128 bits with '0' in the place of each digit of both, and "crc32",
+ * zlib's crc32 with '0' in the place of its own, which is all that older files have. */
 #pragma once
 
 #include "base/error.h"
@@ -47,25 +48,32 @@ struct metadata {
 void metadata_set(struct metadata *metadata, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Takes a key away, if it is there. */
+void metadata_remove(struct metadata *metadata, const char *key);
+
+/* Whether a file can hold it as a value: UTF-8, and short enough. */
+bool metadata_holds(const char *text);
+
 /* The value of a key, or NULL. */
 const char *metadata_get(const struct metadata *metadata, const char *key);
 
 /* Writes a file, all or nothing (file_replace), tensors with larger elements first, so that all are
- * aligned. Metadata that is no UTF-8 is left out, the checksum added. Errors as file_replace. */
-bool safetensors_save(const char *path, const struct safetensors_tensor *tensors, int count,
-                      const struct metadata *metadata, struct error *error);
+ * aligned; `keep` versions of it, 1 or more, are there afterwards (file_keep). Metadata that is no
+ * UTF-8 is left out, the checksums added. Errors as file_replace. */
+bool safetensors_save(const char *path, int keep, const struct safetensors_tensor *tensors,
+                      int count, const struct metadata *metadata, struct error *error);
 
 /* A file that was read. */
 struct safetensors {
     struct safetensors_tensor *tensors; /* [count], in the order of their data */
     int count;
-    struct metadata metadata; /* without the checksum; what is too long, or too much, is left out */
+    struct metadata metadata; /* without checksums; what is too long, or too much, is left out */
     uint8_t *bytes;           /* the whole file; tensors point into it */
 };
 
 /* Reads a file and checks all that the format demands: that every length and offset lies in the
  * file, every tensor has a known dtype and as many bytes as its shape needs, and the tensors fill
- * the data without gap or overlap. A checksum must be right; only a file that names no "program" of
+ * the data without gap or overlap. Checksums must be right; only a file that names no "program" of
  * ours in its metadata, PyTorch's, say, may have none. Errors (STATUS_CHECKPOINT) name the byte,
  * what was found and what was expected; nothing is left to free then. */
 bool safetensors_load(struct safetensors *file, const char *path, struct error *error);

@@ -14,6 +14,8 @@ struct train_settings {
     uint64_t seed;
     const char *model; /* where the best checkpoint goes */
     const char *last;  /* where the training state goes */
+    int keep;          /* versions of it, 1 or more: file_keep() */
+    bool stop_if_unsaved;
 };
 
 /* What an epoch came to. */
@@ -68,6 +70,7 @@ struct trainer {
     struct random drawn;          /* the generator after it drew the epoch's order */
     bool model_waits, last_waits; /* to be written: what the file should hold has changed */
     int failed_writes;
+    int unsaved;               /* occasions in a row at which the state could not be written */
     struct error failure;      /* the last of them */
     struct error last_failure; /* the last in writing the state */
     double save_seconds;       /* spent in writing files */
@@ -75,6 +78,10 @@ struct trainer {
 
 /* Steps in an epoch over these images. */
 int64_t trainer_steps(const struct train_settings *settings, const struct cifar10 *train);
+
+/* A key that the state's text has only as long as the model has not been written: what is said of
+ * the file in its place. */
+#define TRAINER_UNTIL_MODEL "given_up"
 
 /* Makes a run ready: a new one, or the one that `from` is a state of, which train_state_fits() and
  * which the trainer takes over. Puts the network and both data sets on the device; all memory that
@@ -91,10 +98,12 @@ void trainer_free(struct trainer *trainer);
  * then judges the network on the test set. The training state is saved at the beginning, every
  * save_every steps and after each epoch; then the network, if it is the best so far. A write that
  * fails does not end the training: the observer is warned, the file stays as it was, and the next
- * save tries again.
+ * save tries again; at the third time in a row that this happens to the state, and each third from
+ * then on, what that means is said loudly, or, with stop_if_unsaved, the training ends.
  *
  * Errors: STATUS_DIVERGED with the step, and the tensor that went wrong first, when a loss or what
  * would be saved is no longer finite (the last good files stay); STATUS_INTERRUPTED when the
  * observer wanted it to stop, with the state saved, or STATUS_FAILURE if that could not be done;
- * STATUS_FAILURE at the end if a write had failed; STATUS_DEVICE. */
+ * STATUS_FAILURE at the end if a write had failed, or when the state could not be saved for too
+ * long; STATUS_DEVICE. */
 bool train(struct trainer *trainer, const struct train_observer *observer, struct error *error);

@@ -1,5 +1,6 @@
 #include "net/safetensors.h"
 
+#include "base/digest.h"
 #include "base/file.h"
 #include "base/memory.h"
 
@@ -13,12 +14,6 @@
 enum { PREFIX = 8 }; /* bytes of the header's length */
 
 static const char METADATA_KEY[] = "__metadata__";
-
-/* The checksum's key in the metadata, what it is while it is computed, and how it stands in the
- * header. */
-static const char CHECKSUM[] = "crc32", NO_CHECKSUM[] = "00000000",
-                  CHECKSUM_TEXT[] = "\"crc32\":\"";
-enum { CHECKSUM_DIGITS = 8 };
 
 /* Files with this key in their metadata were written by this program. */
 static const char PROGRAM[] = "program";
@@ -53,6 +48,20 @@ void metadata_set(struct metadata *metadata, const char *key, const char *format
     va_end(arguments);
 }
 
+void metadata_remove(struct metadata *metadata, const char *key) {
+    int kept = 0;
+    for (int i = 0; i < metadata->count; i++)
+        if (strcmp(metadata->entry[i].key, key) != 0)
+            metadata->entry[kept++] = metadata->entry[i];
+    metadata->count = kept;
+}
+
+bool metadata_holds(const char *text) {
+    json_t *string = json_string(text);
+    json_decref(string);
+    return string != NULL && strlen(text) < METADATA_VALUE;
+}
+
 const char *metadata_get(const struct metadata *metadata, const char *key) {
     for (int i = 0; i < metadata->count; i++)
         if (strcmp(metadata->entry[i].key, key) == 0)
@@ -60,20 +69,45 @@ const char *metadata_get(const struct metadata *metadata, const char *key) {
     return NULL;
 }
 
-/* ---- the checksum ---- */
+/* ---- checksums ---- */
 
-/* Where the checksum's digits are in the header (the first bytes of the file); NULL: nowhere. */
-static uint8_t *find_checksum(uint8_t *bytes, size_t header) {
-    const size_t text = strlen(CHECKSUM_TEXT);
-    uint8_t *found = memmem(bytes, header, CHECKSUM_TEXT, text);
-    if (found == NULL || found + text + CHECKSUM_DIGITS > bytes + header)
+static void compute_crc32(char *digits, const void *bytes, size_t size) {
+    snprintf(digits, 9, "%08lx", crc32_z(0, bytes, size));
+}
+
+/* In the order in which they are computed: each with '0' in the place of its own digits and of
+ * those that come later. The first came second, so that programs that know the other alone read on.
+ */
+static const struct checksum {
+    const char *key, *before; /* what stands before the digits in a header written here */
+    const char *none;         /* the digits while it is computed */
+    void (*compute)(char *digits, const void *bytes, size_t size);
+} CHECKSUMS[] = {
+    {"xxh3_128", "\"xxh3_128\":\"", "00000000000000000000000000000000", digest_bytes},
+    {"crc32", "\"crc32\":\"", "00000000", compute_crc32},
+};
+enum { CHECKSUM_COUNT = sizeof CHECKSUMS / sizeof *CHECKSUMS, CHECKSUM_ROOM = 2 * DIGEST_DIGITS };
+
+/* As a file has them, which may be anything; "": it has none. */
+struct checksums {
+    char digits[CHECKSUM_COUNT][CHECKSUM_ROOM];
+};
+
+/* Where the digits are in the header (the first bytes of the file); NULL: nowhere. */
+static uint8_t *find_checksum(const struct checksum *sum, uint8_t *bytes, size_t header) {
+    const size_t text = strlen(sum->before);
+    uint8_t *found = memmem(bytes, header, sum->before, text);
+    if (found == NULL || found + text + strlen(sum->none) > bytes + header)
         return NULL;
     return found + text;
 }
 
-/* Of a whole file whose checksum has been put to NO_CHECKSUM. */
-static void compute_checksum(char digits[CHECKSUM_DIGITS + 1], const uint8_t *bytes, size_t size) {
-    snprintf(digits, CHECKSUM_DIGITS + 1, "%08lx", crc32_z(0, bytes, size));
+static void put_checksums(uint8_t *bytes, size_t header, size_t size) {
+    for (int i = 0; i < CHECKSUM_COUNT; i++) {
+        char digits[CHECKSUM_ROOM];
+        CHECKSUMS[i].compute(digits, bytes, size);
+        memcpy(find_checksum(&CHECKSUMS[i], bytes, header), digits, strlen(digits));
+    }
 }
 
 /* ---- writing ---- */
@@ -88,7 +122,8 @@ static char *header_of(const struct safetensors_tensor *tensors, int count,
     json_t *header = json_object(), *texts = json_object();
     for (int i = 0; i < metadata->count; i++)
         json_object_set_new(texts, metadata->entry[i].key, json_string(metadata->entry[i].value));
-    json_object_set_new(texts, CHECKSUM, json_string(NO_CHECKSUM));
+    for (int i = 0; i < CHECKSUM_COUNT; i++)
+        json_object_set_new(texts, CHECKSUMS[i].key, json_string(CHECKSUMS[i].none));
     json_object_set_new(header, METADATA_KEY, texts);
     size_t offset = 0;
     for (int i = 0; i < count; i++) {
@@ -107,7 +142,7 @@ static char *header_of(const struct safetensors_tensor *tensors, int count,
     return text;
 }
 
-bool safetensors_save(const char *path, const struct safetensors_tensor *given, int count,
+bool safetensors_save(const char *path, int keep, const struct safetensors_tensor *given, int count,
                       const struct metadata *metadata, struct error *error) {
     struct safetensors_tensor *tensors = memory_new((size_t)count, sizeof *tensors);
     int ordered = 0;
@@ -127,10 +162,8 @@ bool safetensors_save(const char *path, const struct safetensors_tensor *given, 
     memcpy(bytes + PREFIX, header, text);
     for (int i = 0; i < count; at += tensors[i].size, i++)
         memcpy(at, tensors[i].data, tensors[i].size);
-    char checksum[CHECKSUM_DIGITS + 1];
-    compute_checksum(checksum, bytes, size);
-    memcpy(find_checksum(bytes, PREFIX + length), checksum, CHECKSUM_DIGITS);
-    bool good = file_replace(path, bytes, size, error);
+    put_checksums(bytes, PREFIX + length, size);
+    bool good = file_keep(path, keep, bytes, size, error) && file_replace(path, bytes, size, error);
     free(bytes);
     free(header);
     free(tensors);
@@ -222,23 +255,26 @@ static bool get_tensor(struct safetensors_tensor *tensor, const char *path, cons
     return true;
 }
 
-/* Room for a checksum as a file has it, which may be anything. */
-struct checksum {
-    char digits[2 * CHECKSUM_DIGITS]; /* "": none */
-};
+/* Keeps the value of a checksum's key. */
+static bool get_checksum(struct checksums *sums, const char *key, const char *value) {
+    for (int i = 0; i < CHECKSUM_COUNT; i++)
+        if (strcmp(key, CHECKSUMS[i].key) == 0) {
+            snprintf(sums->digits[i], CHECKSUM_ROOM, "%s", value);
+            return true;
+        }
+    return false;
+}
 
-static bool get_metadata(struct metadata *metadata, struct checksum *checksum, const char *path,
+static bool get_metadata(struct metadata *metadata, struct checksums *sums, const char *path,
                          json_t *texts, struct error *error) {
     const char *key;
     json_t *value;
     bool good = json_is_object(texts);
     json_object_foreach(texts, key, value) {
         good = good && json_is_string(value);
-        if (good && strcmp(key, CHECKSUM) == 0)
-            snprintf(checksum->digits, sizeof checksum->digits, "%s", json_string_value(value));
-        else if (good && metadata->count < METADATA_MOST &&
-                 strlen(key) < sizeof metadata->entry[0].key &&
-                 json_string_length(value) < sizeof metadata->entry[0].value)
+        if (good && !get_checksum(sums, key, json_string_value(value)) &&
+            metadata->count < METADATA_MOST && strlen(key) < sizeof metadata->entry[0].key &&
+            json_string_length(value) < sizeof metadata->entry[0].value)
             metadata_set(metadata, key, "%s", json_string_value(value));
     }
     return good || error_set(error, STATUS_CHECKPOINT,
@@ -272,34 +308,38 @@ static bool check_places(const struct safetensors *file, const char *path, size_
     return true;
 }
 
-static bool check_checksum(struct safetensors *file, const struct checksum *checksum,
-                           const char *path, size_t header, size_t size, struct error *error) {
-    const char *expected = checksum->digits;
+static bool check_checksums(struct safetensors *file, const struct checksums *sums,
+                            const char *path, size_t header, size_t size, struct error *error) {
     const char *program = metadata_get(&file->metadata, PROGRAM);
-    uint8_t *digits = find_checksum(file->bytes, header);
-    char found[16] = "another";
-    if (expected[0] == '\0' && program == NULL)
-        return true; /* another program's file */
-    if (expected[0] == '\0')
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: its metadata names the program that wrote it, '%.40s', but no %s, "
-                         "which that one writes: the file is damaged or was changed; another "
-                         "program that writes one must leave the key '%s' out",
-                         path, program, CHECKSUM, PROGRAM);
-    if (digits != NULL) {
-        memcpy(digits, NO_CHECKSUM, CHECKSUM_DIGITS);
-        compute_checksum(found, file->bytes, size);
-        memcpy(digits, expected, strnlen(expected, CHECKSUM_DIGITS));
-    }
+    bool any = false;
+    for (int i = CHECKSUM_COUNT - 1; i >= 0; i--) {
+        const struct checksum *sum = &CHECKSUMS[i];
+        const char *expected = sums->digits[i];
+        char found[CHECKSUM_ROOM] = "another";
+        uint8_t *digits = find_checksum(sum, file->bytes, header);
+        if (digits != NULL) {
+            memcpy(digits, sum->none, strlen(sum->none));
+            sum->compute(found, file->bytes, size);
+        }
+        any = any || expected[0] != '\0';
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-    return true; /* no fuzzer guesses a checksum, and what lies behind it is to be tested */
+        continue; /* no fuzzer guesses a checksum, and what lies behind it is to be tested */
 #endif
-    if (strcmp(found, expected) == 0)
+        if (expected[0] != '\0' && strcmp(found, expected) != 0)
+            return error_set(error, STATUS_CHECKPOINT,
+                             "%s: the %s of its %zu bytes is %s, but its metadata says '%s': the "
+                             "file is damaged, or another program saved it with the metadata of "
+                             "ours: save it again without, as PyTorch does by "
+                             "save_file(tensors, file, metadata={'format': 'pt'})",
+                             path, sum->key, size, found, expected);
+    }
+    if (any || program == NULL) /* another program's file */
         return true;
     return error_set(error, STATUS_CHECKPOINT,
-                     "%s: the %s of its %zu bytes is %s, but its metadata says '%s': the file "
-                     "is damaged, or was changed by a program that kept the metadata",
-                     path, CHECKSUM, size, found, expected);
+                     "%s: its metadata names the program that wrote it, '%.40s', but no %s, "
+                     "which that one writes: the file is damaged or was changed; another "
+                     "program that writes one must leave the key '%s' out",
+                     path, program, CHECKSUMS[CHECKSUM_COUNT - 1].key, PROGRAM);
 }
 
 static bool parse(struct safetensors *file, const char *path, size_t size, struct error *error) {
@@ -332,11 +372,11 @@ static bool parse(struct safetensors *file, const char *path, size_t size, struc
     file->tensors = memory_new(json_object_size(header), sizeof *file->tensors);
     const char *name;
     json_t *entry;
-    struct checksum checksum = {""};
+    struct checksums sums = {{""}};
     bool good = true;
     json_object_foreach(header, name, entry) {
         if (strcmp(name, METADATA_KEY) == 0)
-            good = get_metadata(&file->metadata, &checksum, path, entry, error);
+            good = get_metadata(&file->metadata, &sums, path, entry, error);
         else if ((good = get_tensor(&file->tensors[file->count], path, name, entry, file->bytes,
                                     data, size - data, error)))
             file->count++;
@@ -348,7 +388,7 @@ static bool parse(struct safetensors *file, const char *path, size_t size, struc
         return false;
     qsort(file->tensors, (size_t)file->count, sizeof *file->tensors, by_place);
     return check_places(file, path, data, size, error) &&
-           check_checksum(file, &checksum, path, data, size, error);
+           check_checksums(file, &sums, path, data, size, error);
 }
 
 bool safetensors_load(struct safetensors *file, const char *path, struct error *error) {

@@ -96,14 +96,14 @@ static void list_best(struct list *list, const struct train_state *s) {
     list->count += NETWORK_TENSORS;
 }
 
-bool train_state_save(const char *path, const struct train_state *state,
+bool train_state_save(const char *path, int keep, const struct train_state *state,
                       const struct metadata *metadata, struct error *error) {
     struct list list;
     list_training(&list, state);
     list_numbers(&list, state);
     if (state->best.epoch > 0)
         list_best(&list, state);
-    return safetensors_save(path, list.tensor, list.count, metadata, error);
+    return safetensors_save(path, keep, list.tensor, list.count, metadata, error);
 }
 
 bool train_state_is_wrong(const struct train_state *state, char name[SAFETENSORS_NAME],
@@ -127,6 +127,34 @@ static bool impossible(const char *path, const char *name, double value, const c
                      name, value, expected);
 }
 
+/* MT19937 has one state that it never leaves: all zeros, where the first word counts by its highest
+ * bit only. */
+static bool is_stuck(const struct random *random) {
+    uint32_t bits = random->state[0] & 0x80000000U;
+    for (int i = 1; i < RANDOM_WORDS - 1; i++)
+        bits |= random->state[i];
+    return bits == 0;
+}
+
+/* The network has one number of batches, its file one for each batch normalisation. */
+static bool check_counters(const char *path, const struct safetensors *file, const char *prefix,
+                           int64_t batches, struct error *error) {
+    for (int i = 0; i < NETWORK_TENSORS; i++) {
+        char name[SAFETENSORS_NAME];
+        int64_t found;
+        if (network_plan()->tensors[i].kind != COUNTER)
+            continue;
+        snprintf(name, sizeof name, "%s%s", prefix, network_plan()->tensors[i].name);
+        memcpy(&found, safetensors_find(file, name)->data, sizeof found);
+        if (found != batches)
+            return error_set(error, STATUS_CHECKPOINT,
+                             "%s: tensor %s: is %lld, but %lld in another layer: the file is "
+                             "damaged",
+                             path, name, (long long)found, (long long)batches);
+    }
+    return true;
+}
+
 static bool check_numbers(const char *path, const struct train_state *s, struct error *error) {
     const struct train_best *best = &s->best;
     if (s->epoch < 1 || s->epoch > MOST_EPOCHS)
@@ -134,10 +162,15 @@ static bool check_numbers(const char *path, const struct train_state *s, struct 
     if (s->random.next < 0 || s->random.next >= RANDOM_WORDS)
         return impossible(path, "random", s->random.next, "an index up to 624 as its last element",
                           error);
+    if (is_stuck(&s->random))
+        return impossible(path, "random", 0, "a generator that is not all zeros", error);
     if (!(s->total >= 0 && isfinite(s->total)))
         return impossible(path, "loss.total", s->total, "a finite number from 0", error);
     if (!(s->running >= 0 && isfinite(s->running)))
         return impossible(path, "loss.running", s->running, "a finite number from 0", error);
+    if (s->step == 0 && (s->total != 0 || s->running != 0))
+        return impossible(path, "loss.total", s->total + s->running,
+                          "0 in an epoch without steps so far", error);
     if (best->epoch < 0 || best->epoch >= s->epoch)
         return impossible(path, "best.epoch", (double)best->epoch, "an epoch that is over", error);
     if (best->epoch == 0)
@@ -165,11 +198,13 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
     list_training(&list, state);
     list_numbers(&list, state);
     good = good && checkpoint_take(&file, path, list.tensor, list.count, error) &&
+           check_counters(path, &file, "", state->network.batches, error) &&
            check_numbers(path, state, error);
     if (good && state->best.epoch > 0) {
         const int before = list.count;
         list_best(&list, state);
         good = checkpoint_take(&file, path, list.tensor + before, list.count - before, error) &&
+               check_counters(path, &file, MORE "best.", state->best.network.batches, error) &&
                check_numbers(path, state, error);
     }
     if (good && list.count != file.count)
@@ -188,11 +223,18 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
 bool train_state_fits(const struct train_state *s, int64_t epochs, int64_t steps, const char *path,
                       struct error *error) {
     const double done = (double)(s->epoch - 1) * (double)steps + (double)s->step;
+    const double best = (double)s->best.epoch * (double)steps;
     if (s->epoch > epochs && (s->epoch > epochs + 1 || s->step > 0))
         return error_set(error, STATUS_CHECKPOINT,
                          "%s: is in epoch %lld after step %lld of a run of %lld epochs: the file "
                          "is damaged",
                          path, (long long)s->epoch, (long long)s->step, (long long)epochs);
+    if (s->best.epoch > 0 && (double)s->best.network.batches != best)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: its best network is of epoch %lld and of %lld steps, which do not "
+                         "belong together where an epoch has %lld steps: the file is damaged",
+                         path, (long long)s->best.epoch, (long long)s->best.network.batches,
+                         (long long)steps);
     if (s->step < steps && (double)s->adam_step == done && (double)s->network.batches == done)
         return true;
     return error_set(error, STATUS_CHECKPOINT,

@@ -15,6 +15,9 @@ enum { EVALUATION_BATCH = 100 };
  * works on its own has the next run queued before the losses of one are waited for. */
 static const double RUN_SECONDS = 0.05;
 
+/* Failed saves of the state in a row that are no accident any more. */
+enum { TOO_MANY_UNSAVED = 3 };
+
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -234,7 +237,7 @@ static bool save_last(struct trainer *t, struct error *error) {
                      (long long)s->step, (long long)t->pass.steps);
     else
         metadata_set(&t->last_about, "epoch", "%lld", (long long)s->epoch - 1);
-    return train_state_save(t->settings.last, s, &t->last_about, error);
+    return train_state_save(t->settings.last, t->settings.keep, s, &t->last_about, error);
 }
 
 static bool save_model(struct trainer *t, struct error *error) {
@@ -259,9 +262,20 @@ static bool waits(struct trainer *t, bool written, const struct error *failure,
     return true;
 }
 
+/* What it means that the state has not been written for some time. */
+static bool unsaved(const struct trainer *t, struct error *error) {
+    const struct train_state *s = &t->state;
+    return error_set(error, STATUS_FAILURE,
+                     "THIS RUN IS NOT BEING SAVED: the last %d times that %s was to be written it "
+                     "could not be, and all since its last save would be lost (now: epoch %lld "
+                     "after step %lld); free space there, or stop the run: %.3000s",
+                     t->unsaved, t->settings.last, (long long)s->epoch, (long long)s->step,
+                     t->last_failure.text);
+}
+
 /* Writes what has changed: the state first, since it holds the best network, too, so that whatever
- * happens between the two can be made good. */
-static void save(struct trainer *t, const struct train_observer *observer) {
+ * happens between the two can be made good. Error: it could not be saved for too long. */
+static bool save(struct trainer *t, const struct train_observer *observer, struct error *error) {
     const double began = clock_seconds();
     struct error failure;
     if (t->last_waits || t->model_waits)
@@ -270,10 +284,20 @@ static void save(struct trainer *t, const struct train_observer *observer) {
         t->last_waits = waits(t, save_last(t, &failure), &failure, observer);
         if (t->last_waits)
             t->last_failure = failure;
+        t->unsaved = t->last_waits ? t->unsaved + 1 : 0;
     }
-    if (t->model_waits)
+    if (t->model_waits) {
         t->model_waits = waits(t, save_model(t, &failure), &failure, observer);
+        if (!t->model_waits)
+            metadata_remove(&t->last_about, TRAINER_UNTIL_MODEL);
+    }
     t->save_seconds += clock_seconds() - began;
+    if (t->unsaved == 0 || t->unsaved % TOO_MANY_UNSAVED != 0 || !t->last_waits)
+        return true;
+    unsaved(t, error);
+    if (!t->settings.stop_if_unsaved)
+        observer->warning(observer->context, error->text);
+    return !t->settings.stop_if_unsaved;
 }
 
 static bool interrupted(const struct trainer *t, struct error *error) {
@@ -373,9 +397,11 @@ static bool take_steps(struct trainer *t, const struct train_observer *observer,
         if (ahead == 0 && done < steps && (due || observer->stop(observer->context))) {
             if (!take_state(t, epoch, done, *total, running, error))
                 return false;
-            save(t, observer);
+            const bool saved = save(t, observer, error);
             if (observer->stop(observer->context))
                 return interrupted(t, error);
+            if (!saved)
+                return false;
         }
         began = clock_seconds();
         if (seconds < RUN_SECONDS / 2 && count == t->run)
@@ -416,20 +442,19 @@ static bool train_epoch(struct trainer *t, const struct train_observer *observer
         t->model_waits = true;
     }
     observer->epoch(observer->context, &report);
-    save(t, observer);
-    return true;
+    return save(t, observer, error);
 }
 
 bool train(struct trainer *t, const struct train_observer *observer, struct error *error) {
     put_state(t);
     t->last_waits = true;
-    save(t, observer);
+    if (!save(t, observer, error))
+        return false;
     while (t->state.epoch <= t->settings.epochs) {
         if (observer->stop(observer->context))
             return interrupted(t, error);
         if (!train_epoch(t, observer, error))
             return false;
     }
-    save(t, observer); /* what still waits */
-    return finished(t, error);
+    return save(t, observer, error) /* what still waits */ && finished(t, error);
 }

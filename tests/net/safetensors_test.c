@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 static void write_bytes(const void *bytes, size_t size) {
     FILE *stream = fopen("f", "w");
@@ -95,7 +96,7 @@ static void loads_what_was_saved(void **state) {
     metadata_set(&metadata, "epoch", "%d", 7);
     metadata_set(&metadata, "text", "%s", "quoted \" \\ \n \xc3\xa9 100%");
     metadata_set(&metadata, "empty", "%s", "");
-    assert_true(safetensors_save("f", TENSORS, TENSORS_COUNT, &metadata, &error));
+    assert_true(safetensors_save("f", 1, TENSORS, TENSORS_COUNT, &metadata, &error));
     struct safetensors file = accepted();
     assert_int_equal(file.count, TENSORS_COUNT);
     for (int i = 0; i < TENSORS_COUNT; i++) {
@@ -116,16 +117,17 @@ static void loads_what_was_saved(void **state) {
     safetensors_free(&file); /* twice does no harm */
 }
 
-/* The format, byte by byte: any other reader must understand it. The checksum was computed by
- * Python's zlib. */
+/* The format, byte by byte: any other reader must understand it. The checksums were computed by
+ * Python's zlib and xxhash. */
 static void saves_the_documented_bytes(void **state) {
     (void)state;
     static const char expected[] =
-        "\xa0\0\0\0\0\0\0\0"
-        "{\"__metadata__\":{\"format\":\"pt\",\"crc32\":\"d8a56fa7\"},"
+        "\xd0\0\0\0\0\0\0\0"
+        "{\"__metadata__\":{\"format\":\"pt\","
+        "\"xxh3_128\":\"dc56f84697ab9819b144d0cba5591827\",\"crc32\":\"a8921926\"},"
         "\"x\":{\"dtype\":\"U8\",\"shape\":[2,1],\"data_offsets\":[0,2]},"
         "\"y\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[2,3]}}"
-        "    " /* data begins at a multiple of 8 */
+        "      " /* data begins at a multiple of 8 */
         "ABC";
     static uint8_t bytes[] = "ABC";
     static const struct safetensors_tensor tensors[] = {
@@ -136,7 +138,7 @@ static void saves_the_documented_bytes(void **state) {
     struct metadata metadata = {0};
     char found[sizeof expected] = "";
     metadata_set(&metadata, "format", "pt");
-    assert_true(safetensors_save("f", tensors, 2, &metadata, &error));
+    assert_true(safetensors_save("f", 1, tensors, 2, &metadata, &error));
     FILE *stream = fopen("f", "r");
     assert_int_equal(fread(found, 1, sizeof found, stream), sizeof expected - 1);
     fclose(stream);
@@ -146,7 +148,7 @@ static void saves_the_documented_bytes(void **state) {
 static void saving_reports_what_file_replace_does(void **state) {
     struct error error;
     (void)state;
-    assert_false(safetensors_save("no/f", TENSORS, 1, &(struct metadata){0}, &error));
+    assert_false(safetensors_save("no/f", 1, TENSORS, 1, &(struct metadata){0}, &error));
     assert_int_equal(error.status, STATUS_FAILURE);
     assert_non_null(strstr(error.text, "no/f: cannot be written"));
 }
@@ -267,7 +269,7 @@ static void a_flipped_bit_is_noticed(void **state) {
     uint8_t bytes[2048];
     metadata_set(&metadata, "program", "cifar 1");
     metadata_set(&metadata, "key", "text");
-    assert_true(safetensors_save("f", TENSORS, TENSORS_COUNT, &metadata, &error));
+    assert_true(safetensors_save("f", 1, TENSORS, TENSORS_COUNT, &metadata, &error));
     FILE *stream = fopen("f", "r");
     const size_t size = fread(bytes, 1, sizeof bytes, stream);
     fclose(stream);
@@ -282,6 +284,24 @@ static void a_flipped_bit_is_noticed(void **state) {
     write_bytes(bytes, size);
     file = accepted();
     assert_null(metadata_get(&file.metadata, "crc32")); /* is no text about the file */
+    assert_null(metadata_get(&file.metadata, "xxh3_128"));
+    safetensors_free(&file);
+}
+
+/* As versions of before wrote it: without the digest, whose place in the CRC's sum is its absence.
+ */
+static void a_file_with_the_old_checksum_alone_is_read(void **state) {
+    (void)state;
+    static const char text[] =
+        "{\"__metadata__\":{\"program\":\"cifar 0.1.0\",\"crc32\":\"%08lx\"}}";
+    char header[128];
+    uint8_t bytes[128] = "";
+    snprintf(header, sizeof header, text, 0UL);
+    bytes[0] = (uint8_t)strlen(header);
+    memcpy(bytes + 8, header, strlen(header));
+    snprintf(header, sizeof header, text, crc32_z(0, bytes, 8 + strlen(header)));
+    write_header(header, 0);
+    struct safetensors file = accepted();
     safetensors_free(&file);
 }
 
@@ -301,7 +321,11 @@ static void only_other_programs_write_no_checksum(void **state) {
     write_header("{\"__metadata__\":{\"crc32\":\"1\"}}", 0);
     refused("metadata says '1'", "damaged");
     write_header("{\"__metadata__\":{\"crc32\":\"0123456789abcdefghijklm\"}}", 0);
-    refused("metadata says '0123456789abcde'", "damaged");
+    refused("metadata says '0123456789abcdefghijklm'", "damaged");
+    write_header("{\"__metadata__\":{\"xxh3_128\":\"0123456789abcdef0123456789abcdef\"}}", 0);
+    refused("the xxh3_128 of its 72 bytes is ", "says '0123456789abcdef0123456789abcdef'");
+    write_header("{\"__metadata__\":{\"xxh3_128\":\"\",\"program\":\"cifar 0.1.0\"}}", 0);
+    refused("the program that wrote it, 'cifar 0.1.0', but no crc32", "leave the key");
 }
 
 /* ---- taking tensors out of a file ---- */
@@ -328,7 +352,7 @@ static void takes_what_is_wanted_only(void **state) {
         {"a.weight", "F32", 2, {2, 3}, "its shape is [3, 2], but [2, 3] is expected"},
         {"a.weight", "F32", 3, {3, 2, 1}, "its shape is [3, 2], but [3, 2, 1] is expected"},
     };
-    assert_true(safetensors_save("f", TENSORS, TENSORS_COUNT, &(struct metadata){0}, &error));
+    assert_true(safetensors_save("f", 1, TENSORS, TENSORS_COUNT, &(struct metadata){0}, &error));
     struct safetensors file = accepted();
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct safetensors_tensor other = wanted;
@@ -607,6 +631,7 @@ int main(void) {
         IN_SCRATCH(metadata_is_changed_and_cut),
         IN_SCRATCH(metadata_without_room_is_left_out),
         IN_SCRATCH(a_flipped_bit_is_noticed),
+        IN_SCRATCH(a_file_with_the_old_checksum_alone_is_read),
         IN_SCRATCH(only_other_programs_write_no_checksum),
         IN_SCRATCH(takes_what_is_wanted_only),
         IN_SCRATCH(damaged_headers_are_refused),

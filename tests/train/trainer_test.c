@@ -30,7 +30,7 @@ struct record {
     struct train_epoch last;
     int64_t best_epoch; /* as the trainer has it in the end */
     double best_accuracy;
-    int warnings, savings;
+    int warnings, alarms, savings;
     int64_t stop_at;    /* wants to stop once so many steps were reported in all; 0: never */
     const char *folder; /* to be made at a step; NULL: none */
     int64_t make_at;
@@ -69,6 +69,10 @@ static void on_epoch(void *context, const struct train_epoch *epoch) {
 static void on_warning(void *context, const char *text) {
     struct record *r = context;
     assert_non_null(strstr(text, "cannot be written"));
+    if (strncmp(text, "THIS RUN IS NOT BEING SAVED: ", 29) == 0) {
+        r->alarms++;
+        return;
+    }
     assert_non_null(strstr(text, "; training goes on, and the next save tries again"));
     r->warnings++;
 }
@@ -93,6 +97,7 @@ static const struct train_settings SETTINGS = {
     .weight_decay = 0.0001,
     .model = model,
     .last = last,
+    .keep = 1,
 };
 
 /* Trains on `count` synthetic images with so many threads, from a state if there is one; the
@@ -679,6 +684,30 @@ static void saves_as_often_as_wanted(void **unused) {
     assert_false(run(settings, 150, 1, &record, NULL, &error));
     assert_int_equal(record.savings, record.warnings);
     assert_int_equal(record.warnings, 1 + 150 / 7 + 2); /* at the beginning, and twice at the end */
+    assert_int_equal(record.alarms, (1 + 150 / 7 + 2) / 3);
+}
+
+/* A run that nobody can save is told of at the third time, and ends then if that is wished. */
+static void a_run_that_is_not_saved_can_end(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {0};
+    struct error error;
+    settings.batch = 1;
+    settings.save_every = 7;
+    settings.last = "/nowhere/last.ckpt";
+    settings.stop_if_unsaved = true;
+    assert_false(run(settings, 150, 1, &record, NULL, &error));
+    assert_int_equal(error.status, STATUS_FAILURE);
+    assert_non_null(
+        strstr(error.text, "the last 3 times that /nowhere/last.ckpt was to be written"));
+    assert_non_null(strstr(error.text, "(now: epoch 1 after step 14)"));
+    assert_int_equal(record.warnings, 3);
+    assert_int_equal(record.alarms, 0);
+    assert_int_equal(record.steps, 14);
+    settings.last = last; /* what can be saved goes on */
+    assert_true(run(settings, 150, 1, &record, NULL, &error));
+    assert_int_equal(record.warnings, 0);
 }
 
 /* Where a number went wrong is found by taking the steps once more. */
@@ -734,6 +763,7 @@ int main(void) {
         cmocka_unit_test(a_longer_run_goes_on),
         cmocka_unit_test(writes_that_fail_are_tried_again),
         cmocka_unit_test(saves_as_often_as_wanted),
+        cmocka_unit_test(a_run_that_is_not_saved_can_end),
     };
     snprintf(model, sizeof model, "/tmp/trainer_test.%ld.best.ckpt", (long)getpid());
     snprintf(last, sizeof last, "/tmp/trainer_test.%ld.last.ckpt", (long)getpid());
