@@ -1,14 +1,80 @@
-/* The files that a training writes: whether it may. */
+/* The files that the commands write, and the one rule for all of them: who may write what, when,
+ * and what proves that a file is one's own.
+ *
+ *  1. A new name may be written, and an empty file.
+ *  2. A file keeps its kind, which is found in what it holds: a network goes over a network, a
+ *     training state over a state, a log over a log, a picture over a picture (PNG). Nothing goes
+ *     over the batches or the names of a data set. No option changes that.
+ *  3. A run's own files may be written by the run. What proves it is in them: the run's mark (`run`
+ * in a checkpoint's metadata and in a log's first record), which is made of all that decides its
+ *     bits. Where a name came from proves nothing.
+ *  4. A run does not go back. What is further than the state that it goes on from (a network of a
+ *     later epoch, a later state, records behind the end of the state's epoch) stays.
+ *  5. --overwrite gives up what 3 and 4 would keep, and what no kind is known of (a damaged file,
+ *     say). The state remembers what was given up by its digest (struct given_up), so that the run
+ *     may go on before it has replaced it, but only over those very bytes.
+ *  6. A state is a file from somebody: the names in it are followed to its own folder and below, no
+ *     further (settings_adopt()). Elsewhere is written what the command line names.
+ *  7. One writer at a time: a training holds a lock on each of its files from before it reads the
+ *     first until it ends (base/lock.h), and touches nothing before it has them.
+ *  8. What is written goes beside first, under a name of this program's, and then takes the place
+ * of the old file as a whole (base/file.h). The log, which grows, is cut only back to where the run
+ *     goes on, and only if it is that run's. A data set is drawn as a whole folder
+ * (synth_command.c).
+ */
 #pragma once
 
+#include "app/run_log.h"
 #include "app/settings.h"
-#include "app/workplace.h"
+#include "base/digest.h"
+#include "base/lock.h"
+#include "train/train_state.h"
 
-/* Finds out before a run what must not be written over, or cannot be written: two outputs in one
- * file, a file of the data set, a folder where nothing can be made, and, unless --overwrite allows
- * it, what is there already. A run that goes on (--resume) may write over its own files: those that
- * carry its mark, `run`, and are of the right kind. If it `has_no_model` yet, that of another run
- * in its place is one that --overwrite has given up. Errors: STATUS_USAGE says what was found;
- * STATUS_FAILURE. */
-bool outputs_check(const struct settings *settings, const struct workplace *workplace,
-                   const char *run, bool has_no_model, struct error *error);
+/* What a file holds, so far as it decides who may write over it. */
+enum content { NOTHING, NETWORK, STATE, LOG, PICTURE, DATA, OTHER };
+
+struct found {
+    enum content content;
+    char run[40];                /* the mark of the run that wrote it; "": none */
+    struct run_position reached; /* of a network: after its epoch; of a state, of a log: how far */
+    char text[256];              /* in words */
+};
+
+struct found outputs_look_at(const char *path);
+
+/* The locks of a training's files. */
+struct output_locks {
+    struct lock last, model, log;
+};
+
+/* Takes the lock of the training state; of the rest, once the settings are those of the run.
+ * Errors: STATUS_FAILURE: another run has one of them; STATUS_USAGE: two outputs are the same file.
+ * Release them in any case. */
+bool outputs_lock_state(struct output_locks *locks, const struct settings *settings,
+                        struct error *error);
+bool outputs_lock_rest(struct output_locks *locks, const struct settings *settings,
+                       struct error *error);
+void outputs_release(struct output_locks *locks);
+
+/* Writes into the locks' files whose they are. Answers false with a warning if a file could not be
+ * locked. */
+bool outputs_tell(const struct output_locks *locks, const struct settings *settings,
+                  const char *run, struct error *warning);
+
+/* The digests of files that --overwrite gave up and that are there as long as the run has not
+ * replaced them: in the metadata of its state the keys TRAINER_UNTIL_MODEL and, where states are
+ * kept, GIVEN_UP_STATES. */
+#define GIVEN_UP_STATES "given_up_states"
+struct given_up {
+    char model[DIGEST_DIGITS + 1], states[METADATA_VALUE]; /* "": none */
+};
+
+/* Finds out before a training what must not be written over, or cannot be written. It is the run
+ * marked `run`; `from` is the state that it goes on from (NULL: it is new); `given_up` is what that
+ * remembers, to which is added what is given up now. Errors: STATUS_USAGE says what was found, and
+ * what would be lost; STATUS_FAILURE. */
+bool outputs_check(const struct settings *settings, const char *run, const struct train_state *from,
+                   struct given_up *given_up, struct error *error);
+
+/* Whether a picture may be written there. Errors as outputs_check. */
+bool outputs_check_picture(const char *option, const char *path, struct error *error);

@@ -15,6 +15,7 @@ enum command {
     COMMAND_TEST = 2,
     COMMAND_CLASSES = 4,
     COMMAND_SYNTH = 8,
+    COMMAND_VERIFY = 16,
 };
 
 struct settings {
@@ -24,15 +25,16 @@ struct settings {
     uint64_t given;   /* bit i: row i of the table of options was on the command line */
     const char *data; /* NULL: where the data usually is */
     const char *device, *precision, *model, *last;
-    const char *resume;     /* NULL: a new run */
+    const char *state;      /* of the run to go on with, to judge or to verify; NULL: a new one */
     const char *log, *grid; /* NULL: none */
     const char *folder;     /* of cifar-synth: its one word */
     int64_t epochs, batch, seed, log_every;
     int64_t save_every;              /* 0: after each epoch only */
+    int64_t keep;                    /* training states, 1 or more */
     int64_t threads, limit;          /* 0: all */
     int64_t synth_train, synth_test; /* images to draw */
     double lr, weight_decay;
-    bool quiet, json, confusion, overwrite;
+    bool quiet, json, confusion, overwrite, stop_if_unsaved;
 };
 
 /* Reads the command from the program's name (cifar-train) or else its first word (cifar train),
@@ -42,14 +44,18 @@ bool settings_parse(struct settings *settings, int argc, char **argv, struct err
 
 /* Writes the settings that a run keeps as texts, under the options' names with _ for -: those that
  * decide its result, or (`all`) also those that say how it reports and where its files are, as they
- * are called in the folder of settings->last. A text that the metadata cannot hold is left out. */
-void settings_record(const struct settings *settings, bool all, struct metadata *about);
+ * are called in the folder of settings->last. Errors: STATUS_USAGE: a file's name that the metadata
+ * cannot hold. */
+bool settings_record(const struct settings *settings, bool all, struct metadata *about,
+                     struct error *error);
 
-/* Makes the settings those of the run that the metadata of the training state settings->resume
- * tells of; its texts are borrowed, and files' names made paths. What was given on the command line
- * must be the same, or else the error (STATUS_USAGE) names both values, but --epochs may be larger,
- * --device auto is any device, and how often to save and where files are may be anything.
- * STATUS_CHECKPOINT: the file does not tell, or nothing possible. */
+/* Makes the settings those of the run that the metadata of the training state settings->state tells
+ * of, or, in another command than train, takes from there what files that has: its texts are
+ * borrowed, and files' names made paths. What was given on the command line must be the same, or
+ * else the error (STATUS_USAGE) names both values, but --epochs may be larger, --device auto is any
+ * device, and how often to save and where files are may be anything. STATUS_CHECKPOINT: the file
+ * does not tell, or nothing possible, or names a file to be written that lies neither in its own
+ * folder nor below. */
 bool settings_adopt(struct settings *settings, struct metadata *about, struct error *error);
 
 /* Prints the help of the command, or of the whole program if settings->command is 0. */

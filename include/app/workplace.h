@@ -9,7 +9,8 @@
 #include "train/evaluate.h"
 
 struct workplace {
-    char folder[4096]; /* of the batches */
+    struct metadata about; /* what the state says whose run is judged, if one was named */
+    char folder[4096];     /* of the batches */
     struct cifar10_names names;
     bool synthetic; /* drawn by cifar-synth */
     struct cifar10 train, test;
@@ -17,15 +18,12 @@ struct workplace {
     struct device *device;
 };
 
-/* Opens the device, finds and loads the data (the training part only if `training`).
- * Errors: STATUS_DEVICE, STATUS_DATA; nothing is left to close then. */
-bool workplace_open(struct workplace *workplace, const struct settings *settings, bool training,
+/* Opens the device, finds and loads the data (the training part only if `training`). Who does not
+ * train but names a state gets the names of its run's model and data, borrowed from the workplace.
+ * Errors: STATUS_DEVICE, STATUS_DATA, STATUS_CHECKPOINT; nothing is left to close then. */
+bool workplace_open(struct workplace *workplace, struct settings *settings, bool training,
                     struct error *error);
 void workplace_close(struct workplace *workplace);
-
-/* Whether an output file is none of the data set's; the error (STATUS_USAGE) names the option. */
-bool workplace_spares(const struct workplace *workplace, const char *option, const char *path,
-                      struct error *error);
 
 /* What the data is, for people: "CIFAR-10", or that it is none. */
 const char *workplace_data_kind(const struct workplace *workplace);

@@ -123,7 +123,8 @@ static void print_json(const struct judgement *j, const struct workplace *w,
     json_print(object);
 }
 
-bool command_classes(const struct settings *s, struct error *error) {
+bool command_classes(const struct settings *given, struct error *error) {
+    struct settings settings = *given, *s = &settings;
     struct workplace w;
     struct judgement j;
     if (!workplace_open(&w, s, false, error))

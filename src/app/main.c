@@ -64,7 +64,7 @@ static bool run(const struct settings *settings, char **argv, struct error *erro
         print_version();
         return true;
     }
-    if (settings->command != COMMAND_SYNTH)
+    if (settings->command != COMMAND_SYNTH && settings->command != COMMAND_VERIFY)
         start_with_patient_threads(argv);
     prctl(PR_SET_NAME, settings->program); /* for ps and top, which would show "exe" */
     switch (settings->command) {
@@ -76,6 +76,8 @@ static bool run(const struct settings *settings, char **argv, struct error *erro
         return command_classes(settings, error);
     case COMMAND_SYNTH:
         return command_synth(settings, error);
+    case COMMAND_VERIFY:
+        return command_verify(settings, error);
     }
     return error_set(error, STATUS_FAILURE, "no command was chosen");
 }

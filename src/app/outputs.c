@@ -1,34 +1,38 @@
 #include "app/outputs.h"
 
-#include "app/run_log.h"
+#include "base/digest.h"
 #include "base/file.h"
+#include "data/cifar10.h"
 #include "net/checkpoint.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* What a file can hold. */
-enum content { OTHER, CHECKPOINT, STATE, LOG };
+/* ---- what a file holds ---- */
 
-struct output {
-    const char *option, *path; /* path NULL: not wanted */
-    enum content content;
-};
-
-/* What is in a file that is there already. */
-struct found {
-    enum content content;
-    char run[40]; /* the mark of the run that wrote it; "": none */
-    char text[256];
-};
+static struct run_position position_of(const struct safetensors *file) {
+    struct run_position at;
+    const struct safetensors_tensor *epoch = safetensors_find(file, CHECKPOINT_MORE "epoch");
+    const struct safetensors_tensor *step = safetensors_find(file, CHECKPOINT_MORE "step");
+    const bool known =
+        epoch->size == sizeof at.epoch && step != NULL && step->size == sizeof at.step;
+    memcpy(&at.epoch, known ? epoch->data : &(int64_t){INT64_MAX}, sizeof at.epoch);
+    memcpy(&at.step, known ? step->data : &(int64_t){0}, sizeof at.step);
+    return at;
+}
 
 static void look_at_checkpoint(struct found *found, const struct safetensors *file) {
     const struct metadata *about = &file->metadata;
     const char *epoch = metadata_get(about, "epoch"), *seed = metadata_get(about, "seed");
     const char *accuracy = metadata_get(about, "test_accuracy"), *run = metadata_get(about, "run");
     const bool is_state = safetensors_find(file, CHECKPOINT_MORE "epoch") != NULL;
-    found->content = is_state ? STATE : CHECKPOINT;
+    found->content = is_state ? STATE : NETWORK;
+    if (is_state)
+        found->reached = position_of(file);
+    else if (epoch != NULL)
+        found->reached.epoch = strtoll(epoch, NULL, 10) + 1;
     snprintf(found->run, sizeof found->run, "%s", run != NULL ? run : "");
     if (epoch == NULL || seed == NULL)
         snprintf(found->text, sizeof found->text, "another program's checkpoint");
@@ -41,66 +45,253 @@ static void look_at_checkpoint(struct found *found, const struct safetensors *fi
                  accuracy);
 }
 
-static struct found look_at(const char *path) {
-    struct found found = {OTHER, "", "no checkpoint and no log, or a damaged one"};
-    struct run_log_summary log;
+static bool is_png(const char *path) {
+    static const char SIGNATURE[8] = "\x89PNG\r\n\x1a\n";
+    char begin[sizeof SIGNATURE] = "";
+    FILE *stream = fopen(path, "re");
+    if (stream == NULL)
+        return false;
+    const bool whole = fread(begin, sizeof begin, 1, stream) == 1;
+    fclose(stream);
+    return whole && memcmp(begin, SIGNATURE, sizeof begin) == 0;
+}
+
+struct found outputs_look_at(const char *path) {
+    struct found found = {.content = OTHER, .text = "no checkpoint and no log, or a damaged one"};
+    struct stat info;
     struct safetensors file;
+    struct run_log_summary log;
     struct error error;
-    if (safetensors_load(&file, path, &error)) {
+    if (cifar10_is_file(path)) {
+        found.content = DATA;
+    } else if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) {
+        found.content = NOTHING;
+    } else if (safetensors_load(&file, path, &error)) {
         look_at_checkpoint(&found, &file);
         safetensors_free(&file);
     } else if (run_log_summarize(path, &log)) {
-        found = (struct found){LOG, "", "a run's log"};
-        memcpy(found.run, log.run, sizeof log.run);
+        found.content = LOG;
+        found.reached = log.reached;
+        snprintf(found.run, sizeof found.run, "%s", log.run);
+        snprintf(found.text, sizeof found.text, "a run's log");
+    } else if (is_png(path)) {
+        found.content = PICTURE;
+        snprintf(found.text, sizeof found.text, "a picture");
     }
     return found;
 }
 
-/* Whether nothing is there that the run must not write over. */
-static bool check_overwriting(const struct settings *s, const struct output *o, const char *run,
-                              bool given_up, struct error *error) {
-    struct stat info;
-    char go_on[4200] = "";
-    if (stat(o->path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0 ||
-        (o->content == LOG && run_log_is_stream(o->path)))
-        return true;
-    const struct found found = look_at(o->path);
-    if (s->resume != NULL) {
-        if (found.content == o->content && (given_up || strcmp(found.run, run) == 0))
-            return true;
-        return error_set(error, STATUS_USAGE,
-                         "--%s %s: is there already (%s), but is no file of the run in %s; remove "
-                         "it or name another file",
-                         o->option, o->path, found.text, s->resume);
+/* ---- the files of a training ---- */
+
+struct output {
+    const char *option, *path; /* path NULL: not wanted */
+    enum content content;
+};
+
+/* All of them. Kept states come last; their paths are written to `kept`. */
+enum { KEPT_MOST = 9, OUTPUTS = 3 + KEPT_MOST };
+struct outputs {
+    struct output output[OUTPUTS];
+    int count;
+    char kept[KEPT_MOST][PATH_MAX];
+};
+
+static bool list_outputs(struct outputs *outputs, const struct settings *s, struct error *error) {
+    *outputs = (struct outputs){
+        {{"model", s->model, NETWORK}, {"last", s->last, STATE}, {"log", s->log, LOG}}, 3, {""}};
+    if (s->log != NULL && run_log_is_stream(s->log)) /* no file of its own */
+        outputs->output[2].path = NULL;
+    for (int i = 0; i < s->keep - 1; i++) {
+        if (!file_kept_path(outputs->kept[i], s->last, i + 1, error))
+            return false;
+        outputs->output[outputs->count++] = (struct output){"last", outputs->kept[i], STATE};
     }
-    if (look_at(s->last).content == STATE)
+    return true;
+}
+
+static bool check_names(const struct outputs *outputs, struct error *error) {
+    for (int i = 0; i < outputs->count; i++)
+        for (int j = 0; j < i; j++) {
+            const struct output *a = &outputs->output[i], *b = &outputs->output[j];
+            if (a->path != NULL && b->path != NULL && file_same(a->path, b->path))
+                return error_set(error, STATUS_USAGE,
+                                 "--%s and --%s are the same file, %s; name two", a->option,
+                                 b->option, a->path);
+        }
+    return true;
+}
+
+/* ---- locks ---- */
+
+bool outputs_lock_state(struct output_locks *locks, const struct settings *s, struct error *error) {
+    *locks = (struct output_locks){.model.descriptor = -1, .log.descriptor = -1};
+    return lock_take(&locks->last, s->last, error);
+}
+
+bool outputs_lock_rest(struct output_locks *locks, const struct settings *s, struct error *error) {
+    struct outputs outputs;
+    return list_outputs(&outputs, s, error) && check_names(&outputs, error) &&
+           lock_take(&locks->model, s->model, error) &&
+           (outputs.output[2].path == NULL || lock_take(&locks->log, s->log, error));
+}
+
+void outputs_release(struct output_locks *locks) {
+    lock_release(&locks->log);
+    lock_release(&locks->model);
+    lock_release(&locks->last);
+}
+
+bool outputs_tell(const struct output_locks *locks, const struct settings *s, const char *run,
+                  struct error *warning) {
+    const struct lock *all[] = {&locks->last, &locks->model, &locks->log};
+    const char *const paths[] = {s->last, s->model, s->log};
+    bool locked = true;
+    for (int i = 0; i < 3; i++) {
+        lock_tell(all[i], run);
+        if (all[i]->problem[0] != '\0' && locked)
+            locked = error_set(warning, STATUS_FAILURE,
+                               "%s: cannot be locked here (%s): nothing but care keeps a second "
+                               "run from writing to it at the same time",
+                               paths[i], all[i]->problem);
+    }
+    return locked;
+}
+
+/* ---- writing over what is there ---- */
+
+/* How what a run wrote compares with where the run goes on from. */
+static bool is_further(const struct found *found, const struct train_state *from) {
+    const struct run_position at = found->reached;
+    switch (found->content) {
+    case NETWORK:
+        return at.epoch > from->best.epoch + 1;
+    case STATE:
+        return at.epoch > from->epoch || (at.epoch == from->epoch && at.step > from->step);
+    case LOG: /* it may be up to an epoch ahead: the records come before the state is saved */
+        return at.epoch > from->epoch + 1 || (at.epoch == from->epoch + 1 && at.step > 0);
+    default:
+        return false;
+    }
+}
+
+static void add_text(char *list, size_t size, const char *separator, const char *text) {
+    const size_t used = strlen(list);
+    snprintf(list + used, size - used, "%s%s", used > 0 ? separator : "", text);
+}
+
+static void add_further(char *list, size_t size, const struct output *o,
+                        const struct found *found) {
+    char text[400]; /* a path may be too long for a list */
+    if (found->content == NETWORK)
+        snprintf(text, sizeof text, "%.300s holds epoch %lld", o->path,
+                 (long long)found->reached.epoch - 1);
+    else
+        snprintf(text, sizeof text, "%.300s %s epoch %lld, step %lld", o->path,
+                 found->content == LOG ? "has records up to" : "is in",
+                 (long long)found->reached.epoch, (long long)found->reached.step);
+    add_text(list, size, ", ", text);
+}
+
+static bool refuse(const struct settings *s, const struct output *o, const struct found *found,
+                   struct error *error) {
+    char go_on[4200] = "";
+    if (s->state != NULL)
+        return error_set(error, STATUS_USAGE,
+                         "--%s %s: is there already (%s), but is no file of the run in %s; name "
+                         "another file, or let it be replaced with --overwrite",
+                         o->option, o->path, found->text, s->state);
+    if (outputs_look_at(s->last).content == STATE)
         snprintf(go_on, sizeof go_on, "--resume %s goes on with that run, ", s->last);
     return error_set(error, STATUS_USAGE,
                      "--%s %s: is there already (%s); %s--overwrite begins a new one in its "
                      "place, and --model, --last and --log name other files",
-                     o->option, o->path, found.text, go_on);
+                     o->option, o->path, found->text, go_on);
 }
 
-bool outputs_check(const struct settings *s, const struct workplace *w, const char *run,
-                   bool has_no_model, struct error *error) {
-    enum { OUTPUTS = 3 };
-    const struct output outputs[OUTPUTS] = {
-        {"model", s->model, CHECKPOINT}, {"last", s->last, STATE}, {"log", s->log, LOG}};
-    for (int i = 0; i < OUTPUTS; i++) {
-        const struct output *o = &outputs[i];
-        for (int j = 0; o->path != NULL && j < i; j++)
-            if (file_same(o->path, outputs[j].path))
-                return error_set(error, STATUS_USAGE,
-                                 "--%s and --%s are the same file, %s; name two", o->option,
-                                 outputs[j].option, o->path);
-        if (o->path != NULL && !workplace_spares(w, o->option, o->path, error))
+/* No option lets a file change its kind. */
+static bool check_kind(const struct output *o, const struct found *found, struct error *error) {
+    if (found->content == DATA)
+        return error_set(
+            error, STATUS_USAGE,
+            "--%s %s: is a file of a data set, or has the name of one, and will not be "
+            "overwritten; name another file",
+            o->option, o->path);
+    if (found->content == NOTHING || found->content == OTHER || found->content == o->content)
+        return true;
+    return error_set(error, STATUS_USAGE,
+                     "--%s %s: is something else already (%s) and will not be overwritten; name "
+                     "another file, or remove it",
+                     o->option, o->path, found->text);
+}
+
+/* Whether what is there may be written over, perhaps since it is given up now. */
+static bool check_overwriting(const struct settings *s, const struct output *o,
+                              const struct found *found, const char *run,
+                              const struct train_state *from, struct given_up *given_up,
+                              char *further, size_t size, struct error *error) {
+    char *digests = o->content == NETWORK ? given_up->model : given_up->states;
+    const size_t room = o->content == NETWORK ? sizeof given_up->model : sizeof given_up->states;
+    char digest[DIGEST_DIGITS + 1];
+    const bool own = from != NULL && found->content == o->content && strcmp(found->run, run) == 0;
+    const bool behind = own && is_further(found, from);
+    if (found->content == NOTHING || (own && !behind))
+        return true;
+    if (!digest_file(digest, o->path))
+        return error_set(error, STATUS_FAILURE, "%s: is there already, and cannot be read",
+                         o->path);
+    if (o->content != LOG && strstr(digests, digest) != NULL)
+        return true;
+    if (s->overwrite) {
+        if (o->content == NETWORK)
+            digests[0] = '\0';
+        if (o->content != LOG) /* which is begun anew at once */
+            add_text(digests, room, " ", digest);
+        return true;
+    }
+    if (!behind)
+        return refuse(s, o, found, error);
+    add_further(further, size, o, found);
+    return true;
+}
+
+bool outputs_check(const struct settings *s, const char *run, const struct train_state *from,
+                   struct given_up *given_up, struct error *error) {
+    struct outputs outputs;
+    struct found found[OUTPUTS];
+    char further[2048] = "";
+    if (!list_outputs(&outputs, s, error))
+        return false;
+    for (int i = 0; i < outputs.count; i++) {
+        const struct output *o = &outputs.output[i];
+        found[i] = o->path != NULL ? outputs_look_at(o->path) : (struct found){.content = NOTHING};
+        if (o->path != NULL && !check_kind(o, &found[i], error))
             return false;
     }
-    if (!file_check_replaceable(s->model, error) || !file_check_replaceable(s->last, error))
-        return false;
-    for (int i = 0; i < OUTPUTS && !s->overwrite; i++)
-        if (outputs[i].path != NULL &&
-            !check_overwriting(s, &outputs[i], run, has_no_model && i == 0, error))
+    for (int i = 0; i < outputs.count; i++)
+        if (outputs.output[i].content != LOG &&
+            !file_check_replaceable(outputs.output[i].path, error))
             return false;
-    return true;
+    for (int i = 0; i < outputs.count; i++)
+        if (!check_overwriting(s, &outputs.output[i], &found[i], run, from, given_up, further,
+                               sizeof further, error))
+            return false;
+    return further[0] == '\0' ||
+           error_set(error, STATUS_USAGE,
+                     "%s: is in epoch %lld after step %lld, but its run has been further: %s; "
+                     "that would be lost: --overwrite goes back all the same, and --model, "
+                     "--last and --log name other files",
+                     s->state, (long long)from->epoch, (long long)from->step, further);
+}
+
+bool outputs_check_picture(const char *option, const char *path, struct error *error) {
+    const struct output picture = {option, path, PICTURE};
+    const struct found found = outputs_look_at(path);
+    if (!check_kind(&picture, &found, error))
+        return false;
+    if (found.content == OTHER)
+        return error_set(error, STATUS_USAGE,
+                         "--%s %s: is there already and is no picture (PNG), so it will not be "
+                         "overwritten; name another file, or remove it",
+                         option, path);
+    return file_check_replaceable(path, error);
 }

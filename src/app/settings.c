@@ -15,12 +15,13 @@
 #define TEST    COMMAND_TEST
 #define CLASSES COMMAND_CLASSES
 #define SYNTH   COMMAND_SYNTH
+#define VERIFY  COMMAND_VERIFY
 #define RUN     (TRAIN | TEST | CLASSES)
-#define EVERY   (RUN | SYNTH)
+#define EVERY   (RUN | SYNTH | VERIFY)
 
 /* What a run keeps in its files, beside the commands that have an option: its result depends on the
  * option; its reports do; or it is free to change when the run goes on. */
-enum { RESULT = 16, REPORT = 32, FREE = 64, KEPT = RESULT | REPORT | FREE };
+enum { RESULT = 32, REPORT = 64, FREE = 128, KEPT = RESULT | REPORT | FREE };
 
 static const struct command_row {
     enum command command;
@@ -33,6 +34,8 @@ static const struct command_row {
     {CLASSES, "classes", "", "Reports how a checkpoint does on each of the ten classes."},
     {SYNTH, "synth", " DIR",
      "Draws a stand-in for CIFAR-10, ten kinds of object in the same format, into folder DIR."},
+    {VERIFY, "verify", " [FILE]",
+     "Checks a training state (else last.ckpt), its run's checkpoint and its log together."},
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof *COMMANDS };
 
@@ -73,17 +76,27 @@ static const struct option_row {
      "CPU threads; results do not depend on them"},
     {RUN | FREE, "model", "FILE", TEXT, AT(model), 1, 0, "best.ckpt", NULL,
      "the checkpoint (safetensors, PyTorch's state_dict)"},
+    {VERIFY | FREE, "model", "FILE", TEXT, AT(model), 1, 0, NULL, "where the state says",
+     "the run's checkpoint"},
+    {TEST | CLASSES, "state", "FILE", TEXT, AT(state), 1, 0, NULL, NULL,
+     "takes the model and the data of the run of a training state"},
     {TRAIN, "last", "FILE", TEXT, AT(last), 1, 0, NULL, "last.ckpt beside the model",
      "the training state, to go on from with --resume"},
     {TRAIN | FREE, "save-every", "N", WHOLE, AT(save_every), 1, 1e9, "0", "each epoch",
      "writes the training state also every N steps"},
-    {TRAIN, "resume", "FILE", TEXT, AT(resume), 1, 0, NULL, NULL,
+    {TRAIN | FREE, "keep", "N", WHOLE, AT(keep), 1, 10, "1", NULL,
+     "keeps the last N training states: last.ckpt, last.1.ckpt, ..."},
+    {TRAIN, "stop-if-unsaved", NULL, FLAG, AT(stop_if_unsaved), 0, 0, NULL, NULL,
+     "ends the run when the training state could not be written three times in a row"},
+    {TRAIN, "resume", "FILE", TEXT, AT(state), 1, 0, NULL, NULL,
      "goes on with the run of a training state, with its settings, as if it had never stopped; "
      "--epochs may be raised"},
     {TRAIN, "overwrite", NULL, FLAG, AT(overwrite), 0, 0, NULL, NULL,
-     "begins a new run where another one's files are"},
+     "writes over another run's files, or, with --resume, over what is further than the state"},
     {TRAIN | FREE, "log", "FILE", TEXT, AT(log), 1, 0, NULL, "none",
      "writes a record of the run, a JSON object a line"},
+    {VERIFY | FREE, "log", "FILE", TEXT, AT(log), 1, 0, NULL, "where the state says",
+     "the run's log"},
     {TRAIN | REPORT, "log-every", "N", WHOLE, AT(log_every), 1, 1e9, "1000", NULL,
      "steps between two reports of the loss"},
     {TRAIN | RESULT, "limit", "N", WHOLE, AT(limit), 1, 1e9, "0", "all",
@@ -205,21 +218,29 @@ static bool same_value(const struct settings *a, const struct settings *b,
     return value_text(a, row, x, sizeof x) && value_text(b, row, y, sizeof y) && strcmp(x, y) == 0;
 }
 
-void settings_record(const struct settings *settings, bool all, struct metadata *about) {
+bool settings_record(const struct settings *settings, bool all, struct metadata *about,
+                     struct error *error) {
     for (int i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &OPTIONS[i];
         char key[32], text[METADATA_VALUE];
         if (!(row->roles & (int)settings->command) || !(row->roles & (all ? KEPT : RESULT)))
             continue;
         key_of(key, row);
-        if (!value_text(settings, row, text, sizeof text))
-            continue;
-        char path[METADATA_VALUE];
-        if (!is_path(row))
+        const char *name = *(const char *const *)(const void *)((const char *)settings + row->at);
+        if (!is_path(row)) {
+            if (value_text(settings, row, text, sizeof text))
+                metadata_set(about, key, "%s", text);
+        } else if (name != NULL) {
+            if (!file_name_beside(text, sizeof text, name, settings->last) || !metadata_holds(text))
+                return error_set(error, STATUS_USAGE,
+                                 "--%s %.60s: a run must find its files again when it goes on, and "
+                                 "its state can keep only names in UTF-8 of at most %d bytes; name "
+                                 "it otherwise",
+                                 row->name, name, METADATA_VALUE - 1);
             metadata_set(about, key, "%s", text);
-        else if (file_name_beside(path, sizeof path, text, settings->last))
-            metadata_set(about, key, "%s", path);
+        }
     }
+    return true;
 }
 
 static bool contradiction(const struct settings *settings, const struct option_row *row,
@@ -232,26 +253,35 @@ static bool contradiction(const struct settings *settings, const struct option_r
         advice = "it may be raised, not lowered";
     value_text(settings, row, given, sizeof given);
     return error_set(error, STATUS_USAGE, "--%s %s: the run in %s has %s%s; %s", row->name, given,
-                     settings->resume, kept, all ? " (all)" : "", advice);
+                     settings->state, kept, all ? " (all)" : "", advice);
 }
 
 /* Makes a file's text from the state what the option would have been here. It will be printed, so
- * it must hold nothing that a terminal would act on. */
-static const char *adopt_path(struct metadata *about, const char *key, const char *resume,
-                              struct error *error) {
+ * it must hold nothing that a terminal would act on; and a state may be somebody else's, so that it
+ * names no file to be written but near itself. */
+static const char *adopt_path(const struct option_row *row, struct metadata *about, const char *key,
+                              const char *state, struct error *error) {
     const char *name = metadata_get(about, key);
     char path[METADATA_VALUE];
     for (const unsigned char *at = (const unsigned char *)name; *at != '\0'; at++)
         if (iscntrl(*at) || (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)) {
             error_set(error, STATUS_CHECKPOINT,
                       "%s: its metadata's %s has control characters in it; name the file with --%s",
-                      resume, key, key);
+                      state, key, key);
             return NULL;
         }
-    if (!file_path_beside(path, sizeof path, name, resume)) {
+    if (!file_path_beside(path, sizeof path, name, state)) {
         error_set(error, STATUS_CHECKPOINT,
-                  "%s: its metadata's %s is too long a name here; name the file with --%s", resume,
+                  "%s: its metadata's %s is too long a name here; name the file with --%s", state,
                   key, key);
+        return NULL;
+    }
+    if (row->at != AT(data) && !file_lies_beside(path, state)) {
+        error_set(
+            error, STATUS_CHECKPOINT,
+            "%s: its metadata names %s as its run's %s, which is no file in the folder of the "
+            "state or below; if it is the right one, say so with --%s",
+            state, path, key, key);
         return NULL;
     }
     metadata_set(about, key, "%s", path);
@@ -264,7 +294,9 @@ bool settings_adopt(struct settings *settings, struct metadata *about, struct er
         struct settings kept = *settings;
         struct error wrong;
         char key[32];
-        if (!(row->roles & COMMAND_TRAIN) || !(row->roles & KEPT))
+        /* who only looks at a run asks where its files are */
+        const int wanted = settings->command == COMMAND_TRAIN ? KEPT : FREE;
+        if (!(row->roles & (int)settings->command) || !(row->roles & wanted))
             continue;
         key_of(key, row);
         const bool given = settings->given >> i & 1;
@@ -275,14 +307,14 @@ bool settings_adopt(struct settings *settings, struct metadata *about, struct er
             return error_set(error, STATUS_CHECKPOINT,
                              "%s: does not say what --%s was in its run: the file is damaged or "
                              "comes from another version of this program",
-                             settings->resume, row->name);
-        if (is_path(row) && (text = adopt_path(about, key, settings->resume, error)) == NULL)
+                             settings->state, row->name);
+        if (is_path(row) && (text = adopt_path(row, about, key, settings->state, error)) == NULL)
             return false;
         if (row->initial != NULL && strcmp(text, row->initial) == 0)
             set_initial(&kept, row);
         else if (!parse_value(&kept, row, text, &wrong))
             return error_set(error, STATUS_CHECKPOINT, "%s: its metadata is wrong: %s",
-                             settings->resume, wrong.text);
+                             settings->state, wrong.text);
         const bool open = row->at == AT(device) && strcmp(settings->device, "auto") == 0;
         const bool raised = row->at == AT(epochs) && settings->epochs > kept.epochs;
         if (!given || open)
@@ -326,13 +358,14 @@ static bool find_which(struct settings *settings, int *argc, char ***argv, struc
         (*argc)--;
         (*argv)++;
         if (row == NULL)
-            return error_set(error, STATUS_USAGE,
-                             "'%s' is no command; train, test, classes or synth is expected first",
-                             word);
+            return error_set(
+                error, STATUS_USAGE,
+                "'%s' is no command; train, test, classes, synth or verify is expected first",
+                word);
     }
     if (row == NULL)
         return error_set(error, STATUS_USAGE,
-                         "a command is expected first: train, test, classes or synth");
+                         "a command is expected first: train, test, classes, synth or verify");
     settings->command = row->command;
     snprintf(program, sizeof program, "cifar-%s", row->name);
     settings->program = program;
@@ -410,14 +443,13 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
         if (settings->help || settings->version)
             return true;
     }
-    if (settings->resume != NULL && settings->overwrite)
-        return error_set(error, STATUS_USAGE,
-                         "--resume goes on with a run, --overwrite begins a new one; choose one");
-    if (settings->model != NULL && !is_given(settings, "last"))
-        settings->last = settings->resume != NULL ? settings->resume : beside(settings->model);
+    if (settings->command == COMMAND_TRAIN && !is_given(settings, "last"))
+        settings->last = settings->state != NULL ? settings->state : beside(settings->model);
     const bool wants_folder = settings->command == COMMAND_SYNTH;
     if (wants_folder && optind < argc)
         settings->folder = argv[optind++];
+    if (settings->command == COMMAND_VERIFY)
+        settings->state = optind < argc ? argv[optind++] : "last.ckpt";
     if (optind < argc)
         return error_set(error, STATUS_USAGE, "'%s': no such word is expected here", argv[optind]);
     if (wants_folder && (settings->folder == NULL || settings->folder[0] == '\0'))

@@ -1,8 +1,8 @@
 #include "app/commands.h"
 #include "app/grid.h"
 #include "app/json_output.h"
+#include "app/outputs.h"
 #include "app/workplace.h"
-#include "base/file.h"
 #include "base/memory.h"
 
 #include <stdio.h>
@@ -100,14 +100,10 @@ bool command_test(const struct settings *given, struct error *error) {
     struct judgement j;
     if (s.grid[0] == '\0')
         s.grid = NULL;
-    if (s.grid != NULL && file_same(s.grid, s.model))
-        return error_set(error, STATUS_USAGE, "--grid and --model are the same file, %s; name two",
-                         s.model);
     if (!workplace_open(&w, &s, false, error))
         return false;
     /* a picture that cannot be written is found out before the test, not after */
-    if (s.grid != NULL &&
-        (!workplace_spares(&w, "grid", s.grid, error) || !file_check_replaceable(s.grid, error))) {
+    if (s.grid != NULL && !outputs_check_picture("grid", s.grid, error)) {
         workplace_close(&w);
         return false;
     }

@@ -6,11 +6,13 @@
 #include "app/run_log.h"
 #include "app/workplace.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "train/trainer.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -132,7 +134,7 @@ static json_t *start_record(const struct settings *s, const struct workplace *w,
 static json_t *resume_record(const struct settings *s, const struct workplace *w,
                              const char *device, const char *run, const struct train_state *state) {
     return json_pack("{s:s, s:o, s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "event", "resume", "from",
-                     json_text(s->resume), "epoch", (json_int_t)state->epoch, "step",
+                     json_text(s->state), "epoch", (json_int_t)state->epoch, "step",
                      (json_int_t)state->step, "version", CIFAR_VERSION, "device_description",
                      device, "threads", (json_int_t)w->threads, "epochs", (json_int_t)s->epochs,
                      "run", run);
@@ -152,10 +154,10 @@ static json_t *end_record(const struct trainer *trainer, double seconds, bool go
 static void print_resume(const struct settings *s, const struct trainer *trainer) {
     const struct train_state *state = &trainer->state;
     if (state->epoch > s->epochs)
-        printf("%s: this run is finished; a larger --epochs than %lld goes on with it\n", s->resume,
+        printf("%s: this run is finished; a larger --epochs than %lld goes on with it\n", s->state,
                (long long)s->epochs);
     else
-        printf("Going on with %s: epoch %lld of %lld, after step %lld of %lld\n", s->resume,
+        printf("Going on with %s: epoch %lld of %lld, after step %lld of %lld\n", s->state,
                (long long)state->epoch, (long long)s->epochs, (long long)state->step,
                (long long)trainer->pass.steps);
     if (state->best.epoch > 0)
@@ -176,17 +178,19 @@ static void check_continuity(struct listener *l, const struct workplace *w,
                              const struct metadata *kept) {
     struct error warning;
     char now[512];
-    const char *before = metadata_get(kept, "arithmetic");
+    const char *before = metadata_get(kept, "arithmetic"), *log = metadata_get(kept, "log");
     /* a log of another name than the state's may begin here */
-    const bool own = l->settings->log == metadata_get(kept, "log") || l->log->reached.epoch > 0;
-    if (own && !run_log_is_whole(l->log, l->settings->log_every, &warning))
+    const bool known =
+        log != NULL && l->settings->log != NULL && strcmp(log, l->settings->log) == 0;
+    if ((known || l->log->reached.epoch > 0) &&
+        !run_log_is_whole(l->log, l->settings->log_every, &warning))
         on_warning(l, warning.text);
     arithmetic_of(w->device, now, sizeof now);
     if (before != NULL && strcmp(before, now) != 0) {
         error_set(&warning, STATUS_DEVICE,
                   "the run in %s was computed by: %s; it goes on with: %s; results may differ in "
                   "their last bits from those of a run that never changed",
-                  l->settings->resume, before, now);
+                  l->settings->state, before, now);
         on_warning(l, warning.text);
     }
 }
@@ -195,7 +199,7 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
                 const struct metadata *kept, struct error *error) {
     const struct settings *s = listener->settings;
     const struct train_best *best = &trainer->state.best;
-    const bool resumes = s->resume != NULL, over = trainer->state.epoch > s->epochs;
+    const bool resumes = s->state != NULL, over = trainer->state.epoch > s->epochs;
     char device[512];
     w->device->ops->describe(w->device, device, sizeof device);
     if (!s->quiet)
@@ -240,22 +244,24 @@ static bool check_data(const struct settings *s, const struct workplace *w,
                      "%s: is not the data of the run in %s: its %lld training and %lld test images "
                      "have fingerprint %s, that run's %s training and %s test images have %s; "
                      "name its data with --data",
-                     w->folder, s->resume, (long long)w->train.count, (long long)w->test.count,
+                     w->folder, s->state, (long long)w->train.count, (long long)w->test.count,
                      fingerprint, train != NULL ? train : "unknown",
                      test != NULL ? test : "unknown", before != NULL ? before : "none");
 }
 
 /* The texts that the run's two files carry. Its mark comes from all that decides its result, so
  * that its files are known again: whatever else has the same mark holds the same bits. */
-static void write_about(struct metadata *model, struct metadata *last, const struct settings *s,
-                        const struct workplace *w, const char *fingerprint) {
+static bool write_about(struct metadata *model, struct metadata *last, const struct settings *s,
+                        const struct workplace *w, const char *fingerprint, struct error *error) {
+    struct settings kept = *s;
     char text[512];
     unsigned long mark = 0;
     *model = (struct metadata){0};
     metadata_set(model, "format", "pt"); /* what PyTorch's own tools write and ask for */
     metadata_set(model, "format_version", "1");
     metadata_set(model, "program", "cifar %s", CIFAR_VERSION);
-    settings_record(s, false, model);
+    if (!settings_record(s, false, model, error))
+        return false;
     metadata_set(model, "trained_on", "%s", workplace_data_kind(w));
     metadata_set(model, "data_fingerprint", "%s", fingerprint);
     metadata_set(model, "train_images", "%lld", (long long)w->train.count);
@@ -268,16 +274,72 @@ static void write_about(struct metadata *model, struct metadata *last, const str
                            strlen(model->entry[i].value) + 1);
     metadata_set(model, "run", "%08lx", mark);
     *last = *model;
-    settings_record(s, true, last);
+    if (s->log != NULL && run_log_is_stream(s->log)) /* no file that a run could find again */
+        kept.log = NULL;
+    if (!settings_record(&kept, true, last, error))
+        return false;
     arithmetic_of(w->device, text, sizeof text);
     metadata_set(last, "arithmetic", "%s", text);
+    return true;
+}
+
+/* What the state `kept` remembers to have given up, and back. */
+static void read_given_up(struct given_up *given_up, const struct metadata *kept) {
+    const char *model = metadata_get(kept, TRAINER_UNTIL_MODEL);
+    const char *states = metadata_get(kept, GIVEN_UP_STATES);
+    snprintf(given_up->model, sizeof given_up->model, "%s", model != NULL ? model : "");
+    snprintf(given_up->states, sizeof given_up->states, "%s", states != NULL ? states : "");
+}
+
+static void write_given_up(const struct given_up *given_up, const struct settings *s,
+                           struct metadata *last) {
+    if (given_up->model[0] != '\0')
+        metadata_set(last, TRAINER_UNTIL_MODEL, "%s", given_up->model);
+    if (given_up->states[0] != '\0' && s->keep > 1)
+        metadata_set(last, GIVEN_UP_STATES, "%s", given_up->states);
+}
+
+/* Once the files may be written, whatever cannot be said before. */
+static bool train_into(const struct settings *s, struct workplace *w,
+                       const struct train_settings *settings, const struct metadata *model_about,
+                       const struct metadata *last_about, struct train_state *from,
+                       const struct metadata *kept, struct error *error) {
+    struct trainer *trainer = memory_new(1, sizeof *trainer);
+    const char *run_mark = metadata_get(model_about, "run");
+    struct run_log log;
+    bool good = from == NULL
+                    ? run_log_open(&log, s->log, error)
+                    : run_log_reopen(&log, s->log, run_mark, from->epoch, from->step, error);
+    if (good) {
+        trainer_init(trainer, w->device, settings, &w->train, &w->test, model_about, last_about,
+                     from);
+        struct listener listener = {
+            .settings = s, .log = &log, .images = w->train.count, .run = run_mark};
+        good = run(trainer, &listener, w, kept, error);
+        const int failures = log.failures;
+        struct error second;
+        const bool closed = run_log_close(&log, &second);
+        if (good && !closed)
+            *error = second;
+        else if (good && failures > 0)
+            error_set(error, STATUS_FAILURE,
+                      "%s: the log is complete, but %d of its writes failed on the way", s->log,
+                      failures);
+        else if (!closed && error->status != STATUS_FAILURE) /* must not hide why training ended */
+            warn(&listener, second.text);
+        good = good && closed && failures == 0;
+        trainer_free(trainer);
+    }
+    free(trainer);
+    return good;
 }
 
 static bool train_with(const struct settings *s, struct workplace *w, struct train_state *from,
-                       const struct metadata *kept, struct error *error) {
-    struct metadata model_about, last_about;
-    struct trainer trainer;
-    struct run_log log;
+                       struct metadata *kept, const struct output_locks *locks,
+                       struct error *error) {
+    struct metadata *about = memory_new(2, sizeof *about); /* of the model, of the state */
+    struct given_up given_up = {0};
+    struct error warning;
     char fingerprint[20];
     const struct train_settings settings = {
         .epochs = (int)s->epochs,
@@ -289,69 +351,74 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
         .seed = (uint64_t)s->seed,
         .model = s->model,
         .last = s->last,
+        .keep = (int)s->keep,
+        .stop_if_unsaved = s->stop_if_unsaved,
     };
     snprintf(fingerprint, sizeof fingerprint, "%016llx",
              (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
-    write_about(&model_about, &last_about, s, w, fingerprint);
-    if (from != NULL &&
-        (!check_data(s, w, kept, fingerprint, error) ||
-         !train_state_fits(from, s->epochs, trainer_steps(&settings, &w->train), s->resume, error)))
-        return false;
-    const char *run_mark = metadata_get(&model_about, "run");
-    const bool has_no_model =
-        from != NULL && from->best.epoch == 0 && s->model == metadata_get(kept, "model");
-    if (!outputs_check(s, w, run_mark, has_no_model, error))
-        return false;
-    if (!(from == NULL ? run_log_open(&log, s->log, error)
-                       : run_log_reopen(&log, s->log, run_mark, from->epoch, from->step, error)))
-        return false;
+    bool good = write_about(&about[0], &about[1], s, w, fingerprint, error);
+    if (good && from != NULL) {
+        const int64_t steps = trainer_steps(&settings, &w->train);
+        read_given_up(&given_up, kept);
+        good = check_data(s, w, kept, fingerprint, error) &&
+               train_state_fits(from, s->epochs, steps, s->state, error);
+    }
+    const char *run_mark = good ? metadata_get(&about[0], "run") : NULL;
+    good = good && outputs_check(s, run_mark, from, &given_up, error);
+    if (good) {
+        write_given_up(&given_up, s, &about[1]);
+        if (!outputs_tell(locks, s, run_mark, &warning))
+            fprintf(stderr, "%s: warning: %s\n", s->program, warning.text);
+        good = train_into(s, w, &settings, &about[0], &about[1], from, kept, error);
+    }
+    free(about);
+    return good;
+}
 
-    trainer_init(&trainer, w->device, &settings, &w->train, &w->test, &model_about, &last_about,
-                 from);
-    struct listener listener = {
-        .settings = s, .log = &log, .images = w->train.count, .run = run_mark};
-    bool good = run(&trainer, &listener, w, kept, error);
-    const int failures = log.failures;
-    struct error second;
-    const bool closed = run_log_close(&log, &second);
-    if (good && !closed)
-        *error = second;
-    else if (good && failures > 0)
-        error_set(error, STATUS_FAILURE,
-                  "%s: the log is complete, but %d of its writes failed on the way", s->log,
-                  failures);
-    else if (!closed && error->status != STATUS_FAILURE) /* must not hide why training ended */
-        warn(&listener, second.text);
-    trainer_free(&trainer);
-    return good && closed && failures == 0;
+/* Loads the state to go on from, under its lock, and makes the settings those of its run. */
+static bool load_run(struct settings *s, struct train_state *state, struct metadata *kept,
+                     struct error *error) {
+    if (!train_state_load(s->state, state, kept, error))
+        return false;
+    if (settings_adopt(s, kept, error))
+        return true;
+    train_state_free(state);
+    return false;
+}
+
+static bool train_locked(struct settings *s, struct output_locks *locks, struct error *error) {
+    struct metadata *kept = memory_new(1, sizeof *kept);
+    struct train_state state;
+    struct workplace w;
+    const bool resumes = s->state != NULL;
+    bool good = !resumes || load_run(s, &state, kept, error);
+    if (good) {
+        good = outputs_lock_rest(locks, s, error) && workplace_open(&w, s, true, error);
+        if (good) {
+            s->device = w.device->ops->name; /* what "auto" has come to */
+            s->data = w.folder;
+            if (s->limit > 0)
+                cifar10_limit(&w.train, s->limit);
+            good = train_with(s, &w, resumes ? &state : NULL, kept, locks, error);
+            workplace_close(&w);
+        }
+        if (resumes)
+            train_state_free(&state);
+    }
+    free(kept);
+    return good;
 }
 
 bool command_train(const struct settings *given, struct error *error) {
     struct settings settings = *given;
-    struct metadata kept;
-    struct train_state state;
-    struct workplace w;
-    const bool resumes = settings.resume != NULL;
-    if (resumes) {
-        if (access(settings.resume, F_OK) != 0 && errno == ENOENT)
-            return error_set(error, STATUS_CHECKPOINT,
-                             "%s: there is no such training state; cifar-train writes one, "
-                             "last.ckpt, or where --last says",
-                             settings.resume);
-        if (!train_state_load(settings.resume, &state, &kept, error))
-            return false;
-    }
-    bool good = (!resumes || settings_adopt(&settings, &kept, error)) &&
-                workplace_open(&w, &settings, true, error);
-    if (good) {
-        settings.device = w.device->ops->name; /* what "auto" has come to */
-        settings.data = w.folder;
-        if (settings.limit > 0)
-            cifar10_limit(&w.train, settings.limit);
-        good = train_with(&settings, &w, resumes ? &state : NULL, &kept, error);
-        workplace_close(&w);
-    }
-    if (resumes)
-        train_state_free(&state);
+    struct output_locks locks;
+    if (settings.state != NULL && access(settings.state, F_OK) != 0 && errno == ENOENT)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: there is no such training state; cifar-train writes one, "
+                         "last.ckpt, or where --last says",
+                         settings.state);
+    const bool good =
+        outputs_lock_state(&locks, &settings, error) && train_locked(&settings, &locks, error);
+    outputs_release(&locks);
     return good;
 }

@@ -1,8 +1,8 @@
 #include "app/workplace.h"
 
-#include "base/file.h"
 #include "data/synth.h"
 #include "net/checkpoint.h"
+#include "train/train_state.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -21,9 +21,20 @@ static int64_t core_count(void) {
                                                        : sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-bool workplace_open(struct workplace *w, const struct settings *settings, bool training,
+/* The names of the files of a state's run. */
+static bool adopt_run(struct workplace *w, struct settings *settings, struct error *error) {
+    struct train_state state;
+    if (!train_state_load(settings->state, &state, &w->about, error))
+        return false;
+    train_state_free(&state);
+    return settings_adopt(settings, &w->about, error);
+}
+
+bool workplace_open(struct workplace *w, struct settings *settings, bool training,
                     struct error *error) {
     *w = (struct workplace){0};
+    if (!training && settings->state != NULL && !adopt_run(w, settings, error))
+        return false;
     w->threads = (int)(settings->threads > 0 ? settings->threads : core_count());
     const char *dir = settings->data ? settings->data : getenv("CIFAR10_DIR");
     const struct device_options options = {
@@ -48,24 +59,6 @@ void workplace_close(struct workplace *w) {
     cifar10_free(&w->train);
     cifar10_free(&w->test);
     w->device = NULL;
-}
-
-static bool is_file_of(const struct workplace *w, const char *name, const char *path) {
-    char own[sizeof w->folder + 64];
-    snprintf(own, sizeof own, "%s/%s", w->folder, name);
-    return file_same(own, path);
-}
-
-bool workplace_spares(const struct workplace *w, const char *option, const char *path,
-                      struct error *error) {
-    bool own = is_file_of(w, cifar10_names_file, path) ||
-               is_file_of(w, cifar10_file(CIFAR10_TEST, 0), path);
-    for (int i = 0; i < CIFAR10_TRAIN_FILES; i++)
-        own = own || is_file_of(w, cifar10_file(CIFAR10_TRAIN, i), path);
-    return !own || error_set(error, STATUS_USAGE,
-                             "--%s %s: is a file of the data set and will not be overwritten; name "
-                             "another file",
-                             option, path);
 }
 
 const char *workplace_data_kind(const struct workplace *w) {

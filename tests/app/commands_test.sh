@@ -10,7 +10,7 @@ py='import sys; j = lambda: json.load(sys.stdin); jl = lambda: [json.loads(l) fo
 
 # --- Names: one executable, called by its name or by its first word.
 
-for command in train test classes synth; do
+for command in train test classes synth verify; do
     "cifar-$command" --help >by_name
     cifar "$command" --help >by_word
     check "cifar-$command is cifar $command" cmp by_name by_word
@@ -104,15 +104,15 @@ assert m['program'] == '$(head -n 1 version)' and m['trained_on'].startswith('sy
 
 # --- Going on.
 
-cifar-train --epochs 1 --save-every 40 --log-every 50 --log on.jsonl --model on/best.ckpt --quiet 2>err && failed 'no folder' err
+cifar-train --epochs 1 --save-every 40 --log-every 50 --log on/on.jsonl --model on/best.ckpt --quiet 2>err && failed 'no folder' err
 mkdir on
-cifar-train --epochs 1 --save-every 40 --log-every 50 --log on.jsonl --model on/best.ckpt --quiet
+cifar-train --epochs 1 --save-every 40 --log-every 50 --log on/on.jsonl --model on/best.ckpt --quiet
 check 'the state is beside the model' test -s on/last.ckpt
-cp on.jsonl short.jsonl
+cp on/on.jsonl short.jsonl
 cifar-train --resume on/last.ckpt >out
 check 'a finished run says so' has out '^on/last.ckpt: this run is finished; a larger --epochs than 1 goes on with it$'
 check 'a finished run trains nothing' lacks out '^(\[|Epoch|Finished)'
-check 'a finished run changes no figure' cmp <(grep -v '"end"' short.jsonl) <(grep -v '"end"\|"resume"' on.jsonl)
+check 'a finished run changes no figure' cmp <(grep -v '"end"' short.jsonl) <(grep -v '"end"\|"resume"' on/on.jsonl)
 rm on/best.ckpt
 cifar-train --resume on/last.ckpt --quiet >out
 check '--quiet' empty out
@@ -122,10 +122,10 @@ check 'a resume says where it goes on' has out '^Going on with on/last.ckpt: epo
 check 'and what the best was' has out '^Best test accuracy so far [0-9.]+ % \(epoch 1\), in on/best.ckpt$'
 check 'the settings are those of the run' has out 'epochs 2, steps in each 100, batch 10, Adam lr 0.001'
 check 'also where its files are, and when' has out 'state +on/last.ckpt, after each epoch and every 40 steps$'
-check 'its log goes on' has out 'log +on.jsonl, every 50 steps$'
+check 'its log goes on' has out 'log +on/on.jsonl, every 50 steps$'
 check 'a run that went on has the checkpoint of one that never stopped' cmp best.ckpt on/best.ckpt
-check 'and its figures' cmp <(figures run.jsonl) <(figures on.jsonl)
-check 'a log that went on' json on.jsonl "$py r = jl()
+check 'and its figures' cmp <(figures run.jsonl) <(figures on/on.jsonl)
+check 'a log that went on' json on/on.jsonl "$py r = jl()
 assert [x['event'] for x in r] == ['start', 'step', 'step', 'epoch', 'resume', 'resume', 'resume', 'step', 'step', 'epoch', 'end'], r
 assert (r[6]['from'], r[6]['epoch'], r[6]['step'], r[6]['threads'], r[6]['epochs']) == ('on/last.ckpt', 2, 0, 1, 2), r[6]
 assert r[-1]['finished'] and 0 < r[-1]['save_seconds'] < r[-1]['seconds']
@@ -136,10 +136,10 @@ check 'of an epoch' has out 'model +on/last.ckpt: epoch 2 of a training on synth
 mkdir elsewhere && cp best.ckpt kept.ckpt && cp best.ckpt elsewhere # another run's, as it were
 (cd elsewhere && cifar-train --resume ../on/last.ckpt --epochs 3 --quiet)
 check 'the files of a run are where its state is, not where it is called from' cmp elsewhere/best.ckpt kept.ckpt
-check 'its log, too' grep -q '"event":"epoch","epoch":3' on.jsonl
-sed -i '/"epoch":3/d' on.jsonl && cp on.jsonl short.jsonl
+check 'its log, too' grep -q '"event":"epoch","epoch":3' on/on.jsonl
+sed -i '/"epoch":3/d' on/on.jsonl && cp on/on.jsonl short.jsonl
 cifar-train --resume on/last.ckpt --quiet 2>err
-check 'a log that lost records is told of' has err '^cifar-train: warning: on.jsonl: the log ends in epoch 3 at step 0, but the run goes on in epoch 4 after step 0: records are missing$'
+check 'a log that lost records is told of' has err '^cifar-train: warning: on/on.jsonl: the log ends in epoch 3 at step 0, but the run goes on in epoch 4 after step 0: records are missing$'
 mkdir moved && mv data moved/data
 cifar-train --resume on/last.ckpt --data moved/data --model new.ckpt --last new.last --log new.jsonl --epochs 4 >out
 check 'files may be elsewhere' test -s new.ckpt -a -s new.last -a -s new.jsonl
@@ -148,7 +148,7 @@ check 'the state before is left alone' has <(head -c 4000 on/last.ckpt) '"epochs
 
 CIFAR_CPU=portable cifar-train --resume on/last.ckpt --quiet 2>err
 check 'another instruction set is told of' has err '^cifar-train: warning: the run in on/last.ckpt was computed by: kernels for [^;,]+; it goes on with: kernels for any processor; results may differ'
-check 'in the log, too' grep -q '"event":"warning","text":"the run in on/last.ckpt was computed by' on.jsonl
+check 'in the log, too' grep -q '"event":"warning","text":"the run in on/last.ckpt was computed by' on/on.jsonl
 
 # Begun where another run's model is, and stopped before it has one itself.
 cp best.ckpt stale.ckpt
@@ -238,9 +238,10 @@ else
 fi
 
 odd=$'\xff.ckpt' # a name that is no UTF-8
-cifar-train --epochs 1 --limit 20 --batch 100 --quiet --overwrite --model "$odd" --log odd.jsonl
+cifar-train --epochs 1 --limit 20 --batch 100 --quiet --overwrite --model odd.ckpt --last "$odd" --log odd.jsonl
+cp odd.ckpt "$odd"
 check 'a name that is no UTF-8 in a log; the batch as it is used' json odd.jsonl "$py s = jl()[0]
-assert s['model'] == '?.ckpt' and s['limit'] == 20 and s['batch'] == 20"
+assert s['last'] == '?.ckpt' and s['limit'] == 20 and s['batch'] == 20"
 cifar-test --model "$odd" --grid '' --json >odd.json
 check 'a name that is no UTF-8 in JSON' json odd.json "$py assert j()['model'] == '?.ckpt'"
 
@@ -315,7 +316,7 @@ check 'CIFAR-10 in JSON' json out "$py t = j(); assert t['synthetic'] is False a
 python3 - <<'END'
 import json, struct
 b = open('best.ckpt', 'rb').read(); n = struct.unpack('<Q', b[:8])[0]
-h = json.loads(b[8:8 + n]); h['__metadata__']['trained_on'] = 'a\x1b[31mb'; del h['__metadata__']['crc32'], h['__metadata__']['program']
+h = json.loads(b[8:8 + n]); h['__metadata__']['trained_on'] = 'a\x1b[31mb'; [h['__metadata__'].pop(k) for k in ('crc32', 'xxh3_128', 'program')]
 t = json.dumps(h).encode(); open('rude.ckpt', 'wb').write(struct.pack('<Q', len(t)) + t + b[8 + n:])
 END
 cifar-test --model rude.ckpt --grid '' >out

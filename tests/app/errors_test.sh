@@ -22,6 +22,8 @@ ln -s "$BIN/cifar" cifar-frobnicate
 ln -s nowhere/x dangling
 ln -s circle circle
 ln -s best.ckpt link.ckpt
+ln -s / out-link
+ln -s /proc/version out-file
 mkfifo pipe
 mkdir 'an empty folder' größer-日本 python matlab packed hundred
 touch python/data_batch_1 python/batches.meta matlab/data_batch_1.mat packed/cifar-10-binary.tar.gz
@@ -31,6 +33,8 @@ truncate -s $((2 ** 26 + 1)) sparse.ckpt
 python3 "$here/wrong_files.py" # the damaged checkpoints and training states
 
 cifar-synth other --seed 1 --train 20 --test 10 >/dev/null
+cp other/test_batch.bin renamed.bin
+cifar-test --data good --grid picture.png >/dev/null
 cifar-synth larger --train 25 --test 10 >/dev/null
 copy official && rm official/batches.meta.txt
 mkdir root && cp -r official root/cifar-10-batches-bin

@@ -1,6 +1,6 @@
 """Writes the damaged checkpoints and training states that the rows of wrong_calls.txt name, from
-best.ckpt and last.ckpt in the working folder. What is damaged behind a checksum gets a right one,
-so that the checks behind it are reached."""
+best.ckpt and last.ckpt in the working folder. What is damaged behind a checksum gets a right CRC-32,
+which is all that older files have, so that the checks behind it are reached."""
 import json
 import struct
 import zlib
@@ -9,7 +9,9 @@ import zlib
 def load(path):
     data = open(path, "rb").read()
     (length,) = struct.unpack("<Q", data[:8])
-    return json.loads(data[8 : 8 + length]), data[8 + length :]
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"].pop("xxh3_128", None)
+    return header, data[8 + length :]
 
 
 def pack(header, data, seal=True):
@@ -94,6 +96,8 @@ change("best.ckpt", "wrong-sum.ckpt", seal=False, crc32="01234567")
 change("best.ckpt", "short-sum.ckpt", seal=False, crc32="0")
 change("best.ckpt", "no-sum.ckpt", seal=False, crc32=None)
 change("last.ckpt", "state-no-sum.ckpt", seal=False, crc32=None)
+change("best.ckpt", "other-sum.ckpt", xxh3_128="0" * 32)
+change("best.ckpt", "kept-metadata.ckpt", seal=False, xxh3_128="0" * 32) # as PyTorch may save it
 change("best.ckpt", "escape.ckpt", seal=False, crc32=None, program="\x1b[31m\r\nred")
 
 # The header.
@@ -137,6 +141,13 @@ put("last.ckpt", "state-epoch.ckpt", "run.epoch", "<q", 0)
 put("last.ckpt", "state-step.ckpt", "run.step", "<q", 1)
 put("last.ckpt", "state-adam.ckpt", "run.adam.step", "<q", 5)
 put("last.ckpt", "state-random.ckpt", "run.random", "<I", 625, 624)
+write("state-stuck.ckpt", pack(state_header, b"".join(
+    bytes(end - begin) if name == "run.random" else state[begin:end]
+    for begin, end, name in sorted((*value["data_offsets"], name)
+                                   for name, value in state_header.items() if name != "__metadata__"))))
+put("last.ckpt", "state-counter.ckpt", "bn4.num_batches_tracked", "<q", 3)
+put("last.ckpt", "state-best-steps.ckpt", "run.best.bn4.num_batches_tracked", "<q", 3)
+put("last.ckpt", "state-begun.ckpt", "run.loss.running", "<d", 1)
 put("last.ckpt", "state-total.ckpt", "run.loss.total", "<d", -1)
 put("last.ckpt", "state-best.ckpt", "run.best.epoch", "<q", 3)
 put("last.ckpt", "state-accuracy.ckpt", "run.best.accuracy", "<d", 101)
@@ -152,4 +163,12 @@ change("last.ckpt", "state-precision.ckpt", precision="half")
 change("last.ckpt", "state-no-data.ckpt", data_fingerprint=None)
 change("last.ckpt", "state-model.ckpt", model="text.ckpt")
 change("last.ckpt", "state-log.ckpt", log="text.ckpt")
+change("last.ckpt", "state-device-file.ckpt", model="/dev/loop0")
+change("last.ckpt", "state-above.ckpt", model="../x")
+change("last.ckpt", "state-root.ckpt", log="/x")
+change("last.ckpt", "state-link.ckpt", log="out-link/x")
+change("last.ckpt", "state-linked.ckpt", model="out-file")
+change("last.ckpt", "state-pipe.ckpt", log="pipe")
+change("last.ckpt", "state-escape.ckpt", model="a\x1b[31m")
+change("last.ckpt", "state-c1.ckpt", data="a\u009b31m")
 change("best.ckpt", "other-run.ckpt", run="00000000")
