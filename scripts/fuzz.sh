@@ -2,7 +2,7 @@
 # Fuzz the readers of files and of the command line (tests/fuzz/): build them by clang with libFuzzer and
 # the sanitizers, make the seeds, run the inputs of earlier findings, then each target for a while.
 #
-#     ./scripts/fuzz.sh [SECONDS [TARGET...]]    60 seconds each of checkpoint, batches and settings
+#     ./scripts/fuzz.sh [SECONDS [TARGET...]]    60 seconds each of checkpoint, batches, settings, log
 #
 # As many run at once as there are cores. A target that is named twice runs twice, with one corpus.
 # What is found on the way stays in build/fuzz/corpus and is where the next run begins. Exit status 1: there
@@ -15,10 +15,10 @@ source scripts/packages.sh
 
 seconds=${1:-60}
 targets=("${@:2}")
-((${#targets[@]})) || targets=(checkpoint batches settings)
+((${#targets[@]})) || targets=(checkpoint batches settings log)
 for target in "${targets[@]}"; do
     [[ $seconds =~ ^[1-9][0-9]{0,6}$ && -e tests/fuzz/${target}_fuzz.c ]] || {
-        echo "Usage: fuzz.sh [SECONDS [TARGET...]]    (targets: checkpoint, batches, settings)" >&2
+        echo "Usage: fuzz.sh [SECONDS [TARGET...]]    (targets: checkpoint, batches, settings, log)" >&2
         exit 2
     }
 done

@@ -406,6 +406,63 @@ def settings_seeds():
                       "1000000000", "9223372036854775807"])
 
 
+# ---- logs: the input's form is told in log_fuzz.c ----
+
+def log_seeds():
+    def seed(name, *lines, at=(2, 5), hole=0, end=b"\n"):
+        texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+        write("log", name, bytes([*at, hole]) + b"\n".join(texts) + end)
+
+    start = {"event": "start", "version": "0.1.0", "epochs": 5, "run": "0123abcd"}
+    resume = {"event": "resume", "from": "last.ckpt", "epoch": 2, "step": 5, "run": "0123abcd"}
+    warning, end = {"event": "warning", "text": "t"}, {"event": "end", "finished": True}
+
+    def step(epoch, number):
+        return {"event": "step", "epoch": epoch, "step": number, "loss": 2.5}
+
+    def epoch(number):
+        return {"event": "epoch", "epoch": number, "train_loss": 1.5, "best": True}
+
+    whole = [start, step(1, 5), epoch(1), step(2, 5), epoch(2), end]
+    for position in ((0, 0), (1, 0), (1, 5), (1, 9), (2, 0), (2, 5), (3, 0), (255, 255)):
+        seed(f"at_{position[0]}_{position[1]}", *whole, at=position)
+    seed("empty", end=b"")
+    seed("hole", hole=15, end=b"")
+    seed("start", start)
+    seed("no_line_feed", start, end=b"")
+    seed("torn", *whole[:3], b'{"event":"st', end=b"")
+    seed("torn_by_a_hole", *whole[:3], hole=1)
+    seed("resumed", *whole[:4], resume, epoch(2))
+    seed("begun_by_a_resume", resume, warning, step(2, 9))
+    seed("warning", warning, start)
+    seed("other_run", start | {"run": "fedcba98"}, step(1, 5))
+    for name, run in (("none", None), ("empty", ""), ("39", "r" * 39), ("40", "r" * 40), ("zero", "a\0b"),
+                      ("number", 1)):
+        seed(f"run_{name}", start | {"run": run}, step(1, 5))
+    for number in (0, -1, 1 << 31, (1 << 31) + 1, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, -(1 << 63), 1.5, "1"):
+        seed(f"epoch_{number}", start, epoch(number), step(1, 5), at=(255, 255))
+        seed(f"step_{number}", start, step(1, number), epoch(1), at=(255, 255))
+        seed(f"resume_{number}", resume | {"epoch": number}, step(1, 5), at=(255, 255))
+    seed("end_inside", start, end, *whole)
+    seed("foreign", start, b"", b"no record", [], {}, {"event": 7}, {"event": "other"}, step(2, 5))
+    seed("zeros", start, b"\0\0", step(1, 5) | {"event": "step\0"}, b'{"event":"end"}\0')
+    seed("no_utf8", start, b'{"event":"\xff\xc0\x80"}')
+    seed("duplicates", start, b'{"event":"end","event":"step","epoch":9,"epoch":1}')
+    seed("windows", *(text_of(line) + b"\r" for line in whole))
+    for name, depth in (("deep", 2000), ("too_deep", 50000)):
+        seed(name, start, b"[" * depth + b"]" * depth, b'{"event":' * depth, step(1, 5))
+    most = 1 << 17
+    for name, length in (("longest", most), ("too_long", most + 1)):
+        for first in (b"", text_of(start) + b"\n"):
+            seed(f"{name}_{len(first)}", first + text_of(start).ljust(length - 1), step(1, 5))
+    for name, piece in (("objects", b"{},"), ("lists", b"[],"), ("pairs", b'{"":0},'), ("reals", b"1e9,")):
+        seed(f"worst_{name}", start, b"[" + piece * ((most - 10) // len(piece)) + b"0]")
+    write_dictionary("log", ["\n", "\0", "{", "}", '":', ',"', '"event":"', '"epoch":', '"step":', '"run":"', "start",
+                             "resume", "warning", "step", "epoch", "end", "0123abcd", "2147483648",
+                             "9223372036854775807", "-9223372036854775808", "9007199254740992"])
+
+
 checkpoint_seeds()
 batches_seeds()
 settings_seeds()
+log_seeds()
