@@ -513,5 +513,5 @@ void settings_help(const struct settings *settings) {
         print_wrapped(right);
     }
     printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 data, 4 checkpoint, 5 device,\n"
-           "6 the loss is no longer finite, 130, 143 or 129 interrupted.\n");
+           "6 the loss is no longer finite, 128 + N interrupted by signal N.\n");
 }

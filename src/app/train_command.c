@@ -215,7 +215,6 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
         check_continuity(listener, w, kept);
 
     live_line_init(&listener->line, !s->quiet);
-    interrupt_watch();
     const double began = clock_seconds();
     const struct train_observer observer = {listener,  on_progress, on_step, on_epoch,
                                             on_saving, on_warning,  on_stop};
@@ -412,6 +411,7 @@ static bool train_locked(struct settings *s, struct output_locks *locks, struct 
 bool command_train(const struct settings *given, struct error *error) {
     struct settings settings = *given;
     struct output_locks locks;
+    interrupt_watch();
     if (settings.state != NULL && access(settings.state, F_OK) != 0 && errno == ENOENT)
         return error_set(error, STATUS_CHECKPOINT,
                          "%s: there is no such training state; cifar-train writes one, "

@@ -110,6 +110,15 @@ for signal in INT:130 TERM:143 HUP:129; do
     resume "a second SIG$name"
 done
 enter
+FAULT_FILES='*/test_batch.bin' held_at 1 "${train[@]}"
+kill "$started"
+await noted
+rm ../held
+status_of_started
+says 'SIGTERM before the training' 143 'interrupted in epoch 1 after step 0 of 2, and saved; go on with --resume last\.ckpt$'
+resume 'SIGTERM before the training'
+
+enter
 held_at 14 nohup "${train[@]}"
 kill -HUP "$started"
 rm ../held

@@ -64,4 +64,37 @@ fails 1 '^cifar-train: dangling: is a link that leads to no file: No such file o
     "${train[@]}" --model x --last y --log dangling
 check 'no file is made there' test ! -e nowhere
 
+# --- Readers that go, and signals.
+
+exec {reader}<>pipe # a pipe that nobody will ever read
+exec {gone}>pipe {reader}<&-
+to_nobody() { "$@" >&"$gone"; }
+cp best.ckpt undisturbed.ckpt
+fails 1 '^cifar-train: standard output cannot be written: Broken pipe$' to_nobody "${train[@]}" --log gone.jsonl
+check 'a run goes on without its reader' cmp <(figures plain.jsonl) <(figures gone.jsonl)
+check 'and has its files' cmp best.ckpt undisturbed.ckpt
+exec {gone}>&-
+
+many=("${train[@]}" --epochs 100 --quiet)
+"${many[@]}" --log many.jsonl
+mv best.ckpt undisturbed.ckpt
+head -n 1 pipe >/dev/null & reader=$!
+status=0
+"${many[@]}" --log pipe 2>err || status=$?
+wait "$reader"
+check 'so it does without the reader of its log' test "$status $(sort -u err | wc -l) $(grep -c 'pipe: the log cannot be written: Broken pipe$' err)" = '1 2 2'
+check 'and has its files' test "$(cmp best.ckpt undisturbed.ckpt | wc -c) $(grep -c warning err)" = '0 1'
+
+for signal in USR1:138 USR2:140 XCPU:152; do # which say that the end is near, as often as they like
+    name=${signal%:*} status=0
+    "${train[@]}" --epochs 1000000 --log stopped.jsonl >/dev/null 2>err & trainer=$!
+    until grep -qs '"epoch":9,' stopped.jsonl || ! kill -0 $trainer 2>/dev/null; do sleep 0.01; done
+    while kill -"$name" $trainer 2>/dev/null; do :; done
+    wait $trainer 2>/dev/null || status=$?
+    check "SIG$name" test "$status" = "${signal#*:}"
+    check "SIG$name" has err '^cifar-train: interrupted in epoch [0-9]+ after step [01] of 2, and saved; go on with --resume last\.ckpt$'
+    rm stopped.jsonl
+done
+check 'the state is that of a run' cifar-test --data data --model last.ckpt --grid ''
+
 end_checks
