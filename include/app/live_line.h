@@ -1,5 +1,6 @@
 /* The one line that shows a training run's progress on a terminal, drawn over itself. Where
- * standard output is no terminal it is never drawn, and no control character is written. */
+ * standard output is no terminal, or one that knows no escape sequences (TERM is dumb or unset), it
+ * is never drawn, and no control character is written. */
 #pragma once
 
 #include <stdbool.h>

@@ -3,13 +3,17 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 enum { BAR = 20 }; /* characters */
 
 void live_line_init(struct live_line *line, bool wanted) {
-    *line = (struct live_line){.wanted = wanted && isatty(STDOUT_FILENO)};
+    const char *terminal = getenv("TERM");
+    const bool draws = terminal != NULL && terminal[0] != '\0' && strcmp(terminal, "dumb") != 0;
+    *line = (struct live_line){.wanted = wanted && draws && isatty(STDOUT_FILENO)};
 }
 
 void live_line_draw(struct live_line *line, int epoch, int epochs, int64_t done, int64_t total,

@@ -216,6 +216,7 @@ cifar-train --seed 1 --epochs 1 --limit 200 --model other.ckpt --last other.last
 check '--seed changes the run' test "$(cmp -s t1.ckpt other.ckpt; echo $?)" = 1
 
 if script -qec true /dev/null 2>/dev/null; then # script(1) gives the program a terminal
+    export TERM=xterm
     script -qec "stty cols 100; cifar-train --epochs 2 --limit 500 --log-every 10 --overwrite --model tty.ckpt --log tty.jsonl" terminal >/dev/null
     check 'live line on a terminal' has terminal 'Epoch 1/2 \[#*\.*\] +[0-9]+ %  loss [0-9.]+  [0-9]+ images/s  [0-9]+:[0-9]{2} left'
     check 'the live line is of the whole run, and is taken away' json terminal "import re, sys; t = sys.stdin.read()
@@ -227,6 +228,8 @@ assert all(speed / 10 < s < speed * 10 for e, p, l, s in live), (speed, live)
 assert all(l == '' or l[0] == '\r' for l in re.findall(r'left\x1b\[K(.?)', t, re.S)), t"
     script -qec 'cifar-train --epochs 1 --limit 500 --quiet --overwrite --model tty.ckpt' terminal >/dev/null
     check '--quiet on a terminal' test "$(grep -c left terminal)" = 0
+    script -qec 'TERM=dumb cifar-train --epochs 1 --limit 500 --overwrite --model tty.ckpt' terminal >/dev/null
+    check 'a terminal that knows no escape sequences' lacks <(grep -v '^Script' terminal) $'\e'
     script -qec 'cifar-classes --model best.ckpt' terminal >/dev/null
     check 'bars on a terminal' has terminal '%  (█|#)+'
     check 'bars are as long as the accuracy' json terminal "import re, sys

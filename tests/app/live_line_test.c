@@ -89,14 +89,22 @@ static void is_cut_to_the_terminals_width(void **unused) {
     close(terminal);
 }
 
-/* Nothing is drawn where nobody wants it, nor where it would not be seen. */
+/* Nothing is drawn where nobody wants it, nor where it would not be seen or understood. */
 static void is_not_drawn(void **unused) {
     (void)unused;
     struct live_line line;
     open_terminal(100);
-    live_line_init(&line, false);
-    live_line_draw(&line, 2, 5, 2500, 10000, 1.2345, 50);
-    live_line_clear(&line);
+    static const char *const TERMINALS[] = {"xterm", "dumb", "", NULL};
+    for (int i = 0; i < 4; i++) {
+        if (TERMINALS[i] == NULL)
+            unsetenv("TERM");
+        else
+            setenv("TERM", TERMINALS[i], 1);
+        live_line_init(&line, i > 0);
+        live_line_draw(&line, 2, 5, 2500, 10000, 1.2345, 50);
+        live_line_clear(&line);
+    }
+    setenv("TERM", "xterm", 1);
     printf("|");
     fflush(stdout);
     alarm(30);
@@ -117,6 +125,7 @@ static void is_not_drawn(void **unused) {
 }
 
 int main(void) {
+    setenv("TERM", "xterm", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tells_progress_and_time),
         cmocka_unit_test(is_cut_to_the_terminals_width),
