@@ -55,7 +55,7 @@ static struct record parse(const char *line, size_t length) {
     if (record.event < START)
         return record;
     if (epoch < 1 || epoch > MOST_EPOCHS || step < 0 || step > MOST_STEPS)
-        return (struct record){NO_RECORD};
+        return (struct record){.event = NO_RECORD};
     const bool is_epoch = record.event == EPOCH;
     record.at = (struct run_position){is_epoch ? epoch + 1 : epoch, is_epoch ? 0 : step};
     return record;
@@ -85,7 +85,7 @@ static bool read_log(FILE *file, const struct run_position *until, struct run_lo
     *size = 0;
     for (off_t length; (length = read_line(file, line)) > 0; *size += length) {
         const bool is_first = *size == 0;
-        struct record record = {NO_RECORD};
+        struct record record = {.event = NO_RECORD};
         if (length <= LONGEST)
             record = parse(line, (size_t)length);
         const bool begins = record.event == START || (record.event == RESUME && is_first);

@@ -1,4 +1,5 @@
 #include "app/commands.h"
+#include "app/print_line.h"
 #include "data/synth.h"
 
 #include <errno.h>
@@ -41,8 +42,8 @@ bool command_synth(const struct settings *s, struct error *error) {
         !draw(s->folder, CIFAR10_TRAIN, s->synth_train, (uint64_t)s->seed, error) ||
         !draw(s->folder, CIFAR10_TEST, s->synth_test, (uint64_t)s->seed, error))
         return false;
-    printf("%s: %lld training and %lld test images, synthetic: drawn by cifar-synth with seed "
-           "%lld, not CIFAR-10\n",
-           s->folder, (long long)s->synth_train, (long long)s->synth_test, (long long)s->seed);
+    print_line("%s: %lld training and %lld test images, synthetic: drawn by cifar-synth with seed "
+               "%lld, not CIFAR-10",
+               s->folder, (long long)s->synth_train, (long long)s->synth_test, (long long)s->seed);
     return true;
 }

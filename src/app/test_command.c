@@ -2,6 +2,7 @@
 #include "app/grid.h"
 #include "app/json_output.h"
 #include "app/outputs.h"
+#include "app/print_line.h"
 #include "app/workplace.h"
 #include "base/memory.h"
 
@@ -87,9 +88,9 @@ static bool report(struct judgement *j, const struct workplace *w, const struct 
     printf("Test accuracy %.2f %% (%lld of %lld images), loss %.4f\n", evaluation_accuracy(e),
            (long long)e->correct, (long long)e->images, e->loss);
     if (s->grid != NULL)
-        printf("The first %d images are in %s: right in thin green frames, wrong in thick red "
-               "ones\n",
-               shown, s->grid);
+        print_line("The first %d images are in %s: right in thin green frames, wrong in thick red "
+                   "ones",
+                   shown, s->grid);
     print_labels(w, j->evaluator.predicted, shown);
     return true;
 }

@@ -3,6 +3,7 @@
 #include "app/json_output.h"
 #include "app/live_line.h"
 #include "app/outputs.h"
+#include "app/print_line.h"
 #include "app/run_log.h"
 #include "app/workplace.h"
 #include "base/clock.h"
@@ -61,11 +62,11 @@ static void on_epoch(void *context, const struct train_epoch *e) {
     const double accuracy = evaluation_accuracy(&e->test);
     live_line_clear(&l->line);
     if (!l->settings->quiet)
-        printf("Epoch %d: test accuracy %.2f %%, test loss %.4f, train loss %.4f, %.1f s, %.0f "
-               "images/s%s%s\n",
-               e->epoch, accuracy, e->test.loss, e->train_loss, e->train_seconds,
-               e->images_per_second, e->best ? "; best so far: " : "",
-               e->best ? l->settings->model : "");
+        print_line("Epoch %d: test accuracy %.2f %%, test loss %.4f, train loss %.4f, %.1f s, %.0f "
+                   "images/s%s%s",
+                   e->epoch, accuracy, e->test.loss, e->train_loss, e->train_seconds,
+                   e->images_per_second, e->best ? "; best so far: " : "",
+                   e->best ? l->settings->model : "");
     log_record(l, json_pack("{s:s, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:b}", "event", "epoch",
                             "epoch", e->epoch, "train_loss", e->train_loss, "test_loss",
                             e->test.loss, "test_accuracy", json_rounded(accuracy, 6),
@@ -98,21 +99,21 @@ static void print_settings(const struct settings *s, const struct workplace *w, 
     printf("  device    %s: %s\n", w->device->ops->name, device);
     if (w->device->passed_over[0] != '\0')
         printf("  GPU       not used: %s\n", w->device->passed_over);
-    printf("  data      %s: %lld training and %lld test images (%s)\n", w->folder,
-           (long long)w->train.count, (long long)w->test.count, workplace_data_kind(w));
+    print_line("  data      %s: %lld training and %lld test images (%s)", w->folder,
+               (long long)w->train.count, (long long)w->test.count, workplace_data_kind(w));
     printf("  network   %d layers, %zu parameters\n", NETWORK_LAYERS, network_plan()->parameters);
     printf("  training  epochs %lld, steps in each %lld, batch %d, Adam lr %g, weight decay %g, "
            "seed %lld\n",
            (long long)s->epochs, (long long)trainer->pass.steps, trainer->pass.whole.n, s->lr,
            s->weight_decay, (long long)s->seed);
     printf("  memory    %.1f MB images, %.1f MB on the device\n", images, memory);
-    printf("  model     %s\n", s->model);
-    printf("  state     %s, after each epoch", s->last);
+    print_line("  model     %s", s->model);
+    char every[64] = "";
     if (s->save_every > 0)
-        printf(" and every %lld steps", (long long)s->save_every);
-    printf("\n");
+        snprintf(every, sizeof every, " and every %lld steps", (long long)s->save_every);
+    print_line("  state     %s, after each epoch%s", s->last, every);
     if (s->log != NULL)
-        printf("  log       %s, every %lld steps\n", s->log, (long long)s->log_every);
+        print_line("  log       %s, every %lld steps", s->log, (long long)s->log_every);
 }
 
 static json_t *start_record(const struct settings *s, const struct workplace *w, const char *device,
@@ -154,15 +155,15 @@ static json_t *end_record(const struct trainer *trainer, double seconds, bool go
 static void print_resume(const struct settings *s, const struct trainer *trainer) {
     const struct train_state *state = &trainer->state;
     if (state->epoch > s->epochs)
-        printf("%s: this run is finished; a larger --epochs than %lld goes on with it\n", s->state,
-               (long long)s->epochs);
+        print_line("%s: this run is finished; a larger --epochs than %lld goes on with it",
+                   s->state, (long long)s->epochs);
     else
-        printf("Going on with %s: epoch %lld of %lld, after step %lld of %lld\n", s->state,
-               (long long)state->epoch, (long long)s->epochs, (long long)state->step,
-               (long long)trainer->pass.steps);
+        print_line("Going on with %s: epoch %lld of %lld, after step %lld of %lld", s->state,
+                   (long long)state->epoch, (long long)s->epochs, (long long)state->step,
+                   (long long)trainer->pass.steps);
     if (state->best.epoch > 0)
-        printf("Best test accuracy so far %.2f %% (epoch %lld), in %s\n", state->best.accuracy,
-               (long long)state->best.epoch, s->model);
+        print_line("Best test accuracy so far %.2f %% (epoch %lld), in %s", state->best.accuracy,
+                   (long long)state->best.epoch, s->model);
 }
 
 /* What results depend on in their last bits: the device without its number of threads. */
@@ -222,8 +223,8 @@ static bool run(struct trainer *trainer, struct listener *listener, const struct
     live_line_clear(&listener->line);
     const double seconds = clock_seconds() - began;
     if (good && !over && !s->quiet)
-        printf("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %lld), in %s\n",
-               seconds, best->accuracy, (long long)best->epoch, s->model);
+        print_line("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %lld), in %s",
+                   seconds, best->accuracy, (long long)best->epoch, s->model);
     log_record(listener, end_record(trainer, seconds, good, error));
     if (!good && error->status == STATUS_INTERRUPTED)
         error->status += (enum status)interrupt_signal();

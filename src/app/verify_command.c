@@ -1,5 +1,6 @@
 #include "app/commands.h"
 #include "app/outputs.h"
+#include "app/print_line.h"
 #include "app/run_log.h"
 #include "base/memory.h"
 #include "train/trainer.h"
@@ -24,14 +25,12 @@ static void tell(struct verification *v, bool good, const char *what, const char
                  const char *format, ...) __attribute__((format(printf, 5, 6)));
 static void tell(struct verification *v, bool good, const char *what, const char *path,
                  const char *format, ...) {
-    struct error text; /* for its cleaning of what files hold */
     char words[512];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(words, sizeof words, format, arguments);
     va_end(arguments);
-    error_set(&text, STATUS_OK, "%-7s%s%s%s", what, path, path[0] != '\0' ? ": " : "", words);
-    printf("%s\n", text.text);
+    print_line("%-7s%s%s%s", what, path, path[0] != '\0' ? ": " : "", words);
     v->good = v->good && good;
 }
 

@@ -1,10 +1,10 @@
 #include "app/workplace.h"
 
+#include "app/print_line.h"
 #include "data/synth.h"
 #include "net/checkpoint.h"
 #include "train/train_state.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -94,26 +94,17 @@ void judgement_free(struct judgement *j) {
     network_free(j->network);
 }
 
-/* Text from a file may hold anything; what a terminal would act on is not printed. */
-static void print_clean(const char *text) {
-    for (; *text != '\0'; text++)
-        putchar(isprint((unsigned char)*text) ? *text : '?');
-}
-
 void judgement_print(const struct judgement *j, const struct workplace *w,
                      const struct settings *settings) {
     const char *epoch = metadata_get(&j->about, "epoch"),
                *data = metadata_get(&j->about, "trained_on");
     char text[512];
-    printf("model   %s", settings->model);
-    if (epoch != NULL && data != NULL) {
-        printf(": epoch ");
-        print_clean(epoch);
-        printf(" of a training on ");
-        print_clean(data);
-    }
-    printf("\ndata    %s: %lld test images (%s)\n", w->folder, (long long)w->test.count,
-           workplace_data_kind(w));
+    if (epoch != NULL && data != NULL)
+        print_line("model   %s: epoch %s of a training on %s", settings->model, epoch, data);
+    else
+        print_line("model   %s", settings->model);
+    print_line("data    %s: %lld test images (%s)", w->folder, (long long)w->test.count,
+               workplace_data_kind(w));
     w->device->ops->describe(w->device, text, sizeof text);
     printf("device  %s: %s\n", w->device->ops->name, text);
     if (w->device->passed_over[0] != '\0')

@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,13 +12,7 @@ bool error_set(struct error *error, enum status status, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(error->text, sizeof error->text, format, arguments);
     va_end(arguments);
-    /* what a file holds must not give orders to the terminal: control characters, in UTF-8 also
-     * U+0080 .. U+009F */
-    for (unsigned char *at = (unsigned char *)error->text; *at != '\0'; at++)
-        if (*at < ' ' || *at == 0x7f)
-            *at = '?';
-        else if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
-            at[0] = at[1] = '?';
+    text_clean(error->text);
     return false;
 }
 

@@ -97,4 +97,26 @@ for signal in USR1:138 USR2:140 XCPU:152; do # which say that the end is near, a
 done
 check 'the state is that of a run' cifar-test --data data --model last.ckpt --grid ''
 
+# --- Names that would act on a terminal, if they were printed as they are.
+
+plain() { ! LC_ALL=C grep -nP '[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]' "$@"; } # FILE...
+rude=$'r\e[31m\n\x7f\xc2\x9b1m\xc3\xa9' shown=$'r\\?\\[31m\\?\\?\\?\\?1m\xc3\xa9'
+mkdir "$rude"
+cifar-synth "$rude/data" --train 20 --test 10 >out
+check 'synth' has out "^$shown/data: 20 training"
+cifar-train --data "$rude/data" --epochs 1 --model "$rude/best.ckpt" --log "$rude/log" --save-every 1 >>out 2>err
+for epochs in 1 2; do
+    cifar-train --resume "$rude/last.ckpt" --data "$rude/data" --model "$rude/best.ckpt" --log "$rude/log" --epochs $epochs >>out 2>>err
+done
+for line in "  data +$shown/data: 20" "  model +$shown/best.ckpt$" "  state +$shown/last.ckpt, after each epoch and every 1 steps$" \
+    "  log +$shown/log, every" "Epoch 1: .*; best so far: $shown/best.ckpt$" "Finished Training .*, in $shown/best.ckpt$" \
+    "$shown/last.ckpt: this run is finished" "Going on with $shown/last.ckpt" "Best test accuracy so far .*, in $shown/best.ckpt$"; do
+    check 'train' has out "^$line"
+done
+cifar-test --data "$rude/data" --model "$rude/best.ckpt" --grid "$rude/grid.png" >>out 2>>err
+check 'test' has out "^data +$shown/data: 10" && check 'test' has out "images are in $shown/grid.png:"
+cifar-classes --data "$rude/data" --model "$rude/best.ckpt" >>out 2>>err
+check 'classes' test "$(grep -cE "^model +$shown/best.ckpt: epoch [12] of a training" out)" = 2
+check 'no control characters' plain out err
+
 end_checks
