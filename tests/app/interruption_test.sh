@@ -48,9 +48,21 @@ says() { # WHAT STATUS [PATTERN]: how the last command ended, and a line that it
         failed "$1: status $status instead of $2, or no message matches '${3-}':" "$err"
     fi
 }
-resume() { # WHAT: goes on, if need be from the start, and must end like the undisturbed run
+# WHAT [further]: goes on, if need be from the start, and must end like the undisturbed run. With `further` the
+# state could not be written for so long that its run's other files are further: they are not given up unasked.
+resume() {
     local command=(cifar-train --quiet --resume last.ckpt)
     [[ -e last.ckpt ]] || command=("${train[@]}" --overwrite)
+    if (($# > 1)) && [[ -e last.ckpt ]]; then
+        cp -a . ../before
+        status_of "${command[@]}"
+        if ((status != 0)); then
+            says "$1: resumed" 2 '^cifar-train: last.ckpt: is in epoch [12] after step [01], but its run has been further: .* --overwrite goes back'
+            check "$1: the refusal changes nothing" diff -rx check.out . ../before
+            command+=(--overwrite)
+        fi
+        rm -r ../before
+    fi
     check "$1: ${command[*]}" "${command[@]}"
     check "$1: as undisturbed" same ../undisturbed
 }
@@ -133,7 +145,9 @@ status_of_started
 says 'interrupted, but unable to save' 1 \
     '^cifar-train: interrupted in epoch [0-9]+ after step [0-9]+, and the training state could not be saved: last.ckpt: .*No space'
 check_files 'interrupted, but unable to save'
-check 'interrupted, but unable to save: resumed from before' cifar-train --quiet --resume last.ckpt
+status_of cifar-train --quiet --resume last.ckpt
+says 'interrupted, but unable to save: the log is further' 2 'its run has been further: run.jsonl has records up to epoch'
+check 'interrupted, but unable to save: resumed from before' cifar-train --quiet --resume last.ckpt --overwrite
 check 'interrupted, but unable to save: as undisturbed' same ../undisturbed_many
 
 # --- Every call of every save.
@@ -151,7 +165,7 @@ file_of() { [[ ${calls[4 + (($1 - 5) / 8) * 8 + 1]} =~ (best|last)\.ckpt ]] && e
 # What is said where the call fails, and nothing where that changes nothing.
 message_of() { # CALL FILE REASON
     case $((($1 - 5) % 8)) in
-    0) echo "$2: cannot be written: creating (/.*/)?$2\.[0-9]+\.tmp beside it failed: $3" ;;
+    0) echo "$2: cannot be written: creating (/.*/)?$2\.cifar-[0-9]+\.tmp beside it failed: $3" ;;
     [1-4]) echo "$2: could not be written \([0-9]+ bytes\): $3; nothing has been changed" ;;
     5 | 6) echo "$2: was written, but its folder could not be synced: $3" ;;
     esac
@@ -210,7 +224,7 @@ for ((n = 1; n <= last_call; n++)); do
         check "$what: the log holds the warnings" test "$(grep -c '"event":"warning"' run.jsonl)" = "$(grep -c warning: "$err")"
         if ! same ../undisturbed >check.out 2>&1; then
             check_files "$what"
-            resume "$what"
+            resume "$what" further
         fi
     done
 done
@@ -286,7 +300,7 @@ says 'a file size limit' 1 '^cifar-train: warning: last.ckpt: could not be writt
 says 'a file size limit' 1 '^cifar-train: training is finished, but last.ckpt does not hold its end'
 check 'a file size limit: best.ckpt is there' cmp best.ckpt ../undisturbed/best.ckpt
 check_files 'a file size limit'
-resume 'a file size limit'
+resume 'a file size limit' further
 
 if [[ $MOUNTS == yes ]]; then
     enter
@@ -296,14 +310,15 @@ if [[ $MOUNTS == yes ]]; then
     says 'a full disk' 1 '^cifar-train: warning: last.ckpt: could not be written .*: No space left on device; nothing has been changed; training goes on'
     says 'a full disk' 1 '^cifar-train: training is finished, but last.ckpt does not hold its end: .*No space left'
     check_files 'a full disk'
-    resume 'a full disk'
+    resume 'a full disk' further
     cd "$work" && umount run
 
     enter
     "${nameless[@]}" && mv "$work/run" "$work/undisturbed_nameless"
     enter
     mount -t tmpfs none "$work/run" && cd "$work/run"
-    held_at 18 "${nameless[@]}" # between the rename and the folder's sync, no file is open
+    # between the rename and the folder's sync no file is open, if there are no locks
+    held_at 18 env FAULT_FLOCK=ENOLCK "${nameless[@]}"
     mount -o remount,ro none "$work/run"
     rm ../held
     status_of_started
@@ -319,7 +334,7 @@ if [[ $MOUNTS == yes ]]; then
     logged=("${nameless[@]}" --epochs 30 --log log/run.jsonl) # some 7 KB of it
     mkdir log && "${logged[@]}" && mv "$work/run" "$work/undisturbed_logged"
     enter
-    mkdir log && mount -t tmpfs -o size=4k none log
+    mkdir log && mount -t tmpfs -o size=8k none log # a page of it is the lock's
     status_of "${logged[@]}"
     says 'a log on a full disk' 1 '^cifar-train: warning: log/run.jsonl: the log cannot be written: No space left on device$'
     says 'a log on a full disk' 1 '^cifar-train: log/run.jsonl: the log cannot be written: No space left on device$'

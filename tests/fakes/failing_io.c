@@ -14,6 +14,8 @@
  *         after     the program is killed when the call has been done
  *         hold      the call waits, until the file FAULT_HOLD, which it makes, has been removed
  *
+ *     FAULT_FLOCK   the errno, such as ENOLCK, with which each flock() fails
+ *
  * The program writes files in one thread only, and so much is assumed here. */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -72,6 +75,13 @@ static void hold(void) {
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
+static void set_errno(const char *name) {
+    const char *found;
+    for (errno = 1; (found = strerrorname_np(errno)) == NULL || strcmp(found, name) != 0;)
+        if (errno++ == 200)
+            abort();
+}
+
 /* Before each call that is counted: whether it is to fail, with errno set. */
 static bool fails(const char *call, const char *path) {
     first = strtol(setting("FAULT_AT", "0"), NULL, 10);
@@ -86,10 +96,7 @@ static bool fails(const char *call, const char *path) {
         hold();
     if (!fault_is("fail") && !fault_is("short"))
         return false;
-    const char *name = setting("FAULT_ERRNO", "EIO"), *found;
-    for (errno = 1; (found = strerrorname_np(errno)) == NULL || strcmp(found, name) != 0;)
-        if (errno++ == 200)
-            abort();
+    set_errno(setting("FAULT_ERRNO", "EIO"));
     return true;
 }
 
@@ -161,4 +168,12 @@ int rename(const char *from, const char *to) {
     if (watched)
         done();
     return result;
+}
+
+int flock(int descriptor, int operation) {
+    const char *name = getenv("FAULT_FLOCK");
+    if (name == NULL)
+        return (int)syscall(SYS_flock, descriptor, operation);
+    set_errno(name);
+    return -1;
 }
