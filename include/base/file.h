@@ -62,7 +62,7 @@ bool file_check_replaceable(const char *path, struct error *error);
  * last.ckpt is last.1.ckpt, beside the file that a link names. Errors: STATUS_FAILURE: too long. */
 bool file_kept_path(char kept[PATH_MAX], const char *path, int number, struct error *error);
 
-/* Before file_replace() with the same bytes: keeps what `path` holds, and what was kept before, so
- * that there are `keep` versions in all afterwards; the oldest goes. Nothing happens if the file
- * holds these bytes already. `path` itself is there all the time. Errors: STATUS_FAILURE. */
-bool file_keep(const char *path, int keep, const void *bytes, size_t size, struct error *error);
+/* Before file_replace(): keeps what `path` holds, and what was kept before, so that there are
+ * `keep` versions in all afterwards; the oldest goes. If the replacement then fails, the next call
+ * knows that this has been done. `path` itself is there all the time. Errors: STATUS_FAILURE. */
+bool file_keep(const char *path, int keep, struct error *error);

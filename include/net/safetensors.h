@@ -58,10 +58,9 @@ bool metadata_holds(const char *text);
 const char *metadata_get(const struct metadata *metadata, const char *key);
 
 /* Writes a file, all or nothing (file_replace), tensors with larger elements first, so that all are
- * aligned; `keep` versions of it, 1 or more, are there afterwards (file_keep). Metadata that is no
- * UTF-8 is left out, the checksums added. Errors as file_replace. */
-bool safetensors_save(const char *path, int keep, const struct safetensors_tensor *tensors,
-                      int count, const struct metadata *metadata, struct error *error);
+ * aligned. Metadata that is no UTF-8 is left out, the checksums added. Errors as file_replace. */
+bool safetensors_save(const char *path, const struct safetensors_tensor *tensors, int count,
+                      const struct metadata *metadata, struct error *error);
 
 /* A file that was read. */
 struct safetensors {

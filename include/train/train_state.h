@@ -45,9 +45,8 @@ void train_state_begin(struct train_state *state, uint64_t seed);
 bool train_state_is_wrong(const struct train_state *state, char name[SAFETENSORS_NAME],
                           double *value);
 
-/* `keep` versions of the file, 1 or more, are there afterwards: file_keep(). Errors as
- * file_replace. */
-bool train_state_save(const char *path, int keep, const struct train_state *state,
+/* Errors as file_replace. */
+bool train_state_save(const char *path, const struct train_state *state,
                       const struct metadata *metadata, struct error *error);
 
 /* Reads a state into a new one. All of it is checked, except what only the run's settings tell:

@@ -7,6 +7,7 @@
 #include "app/run_log.h"
 #include "app/workplace.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "train/trainer.h"
 
@@ -352,6 +353,7 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
         .model = s->model,
         .last = s->last,
         .keep = (int)s->keep,
+        .last_is_from = s->state != NULL && file_same(s->state, s->last),
         .stop_if_unsaved = s->stop_if_unsaved,
     };
     snprintf(fingerprint, sizeof fingerprint, "%016llx",

@@ -401,19 +401,6 @@ static bool read_whole(const char *path, uint8_t **bytes, size_t *size, struct e
     return good;
 }
 
-static bool holds(const char *path, const void *bytes, size_t size) {
-    struct stat info;
-    struct error error;
-    uint8_t *found;
-    size_t length;
-    if (stat(path, &info) != 0 || (size_t)info.st_size != size ||
-        !read_whole(path, &found, &length, &error))
-        return false;
-    const bool same = length == size && memcmp(found, bytes, size) == 0;
-    free(found);
-    return same;
-}
-
 /* Gives the file a second name, in the place of what has that. Where there are no second names for
  * files, or not for this one, a copy has to do. */
 static bool name_again(const char *target, const char *kept, struct error *error) {
@@ -435,11 +422,11 @@ static bool name_again(const char *target, const char *kept, struct error *error
     return good;
 }
 
-bool file_keep(const char *path, int keep, const void *bytes, size_t size, struct error *error) {
+bool file_keep(const char *path, int keep, struct error *error) {
     char target[PATH_MAX], kept[PATH_MAX], older[PATH_MAX];
     int last =
         1; /* where the row of kept files ends: at the first that is not there, or the oldest */
-    if (keep <= 1 || access(path, F_OK) != 0 || holds(path, bytes, size))
+    if (keep <= 1 || access(path, F_OK) != 0)
         return true;
     if (!find_target(target, path, error) || !file_kept_path(kept, path, 1, error))
         return false;

@@ -33,7 +33,7 @@ bool checkpoint_save(const char *path, const struct network_state *state,
                      const struct metadata *metadata, struct error *error) {
     struct safetensors_tensor list[NETWORK_TENSORS];
     checkpoint_list(list, state, "");
-    return safetensors_save(path, 1, list, NETWORK_TENSORS, metadata, error);
+    return safetensors_save(path, list, NETWORK_TENSORS, metadata, error);
 }
 
 static bool is_variance(const struct safetensors_tensor *tensor) {

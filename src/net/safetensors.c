@@ -142,7 +142,7 @@ static char *header_of(const struct safetensors_tensor *tensors, int count,
     return text;
 }
 
-bool safetensors_save(const char *path, int keep, const struct safetensors_tensor *given, int count,
+bool safetensors_save(const char *path, const struct safetensors_tensor *given, int count,
                       const struct metadata *metadata, struct error *error) {
     struct safetensors_tensor *tensors = memory_new((size_t)count, sizeof *tensors);
     int ordered = 0;
@@ -163,7 +163,7 @@ bool safetensors_save(const char *path, int keep, const struct safetensors_tenso
     for (int i = 0; i < count; at += tensors[i].size, i++)
         memcpy(at, tensors[i].data, tensors[i].size);
     put_checksums(bytes, PREFIX + length, size);
-    bool good = file_keep(path, keep, bytes, size, error) && file_replace(path, bytes, size, error);
+    bool good = file_replace(path, bytes, size, error);
     free(bytes);
     free(header);
     free(tensors);

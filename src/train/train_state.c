@@ -96,14 +96,14 @@ static void list_best(struct list *list, const struct train_state *s) {
     list->count += NETWORK_TENSORS;
 }
 
-bool train_state_save(const char *path, int keep, const struct train_state *state,
+bool train_state_save(const char *path, const struct train_state *state,
                       const struct metadata *metadata, struct error *error) {
     struct list list;
     list_training(&list, state);
     list_numbers(&list, state);
     if (state->best.epoch > 0)
         list_best(&list, state);
-    return safetensors_save(path, keep, list.tensor, list.count, metadata, error);
+    return safetensors_save(path, list.tensor, list.count, metadata, error);
 }
 
 bool train_state_is_wrong(const struct train_state *state, char name[SAFETENSORS_NAME],

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/memory.h"
 
 #include <math.h>
@@ -237,7 +238,12 @@ static bool save_last(struct trainer *t, struct error *error) {
                      (long long)s->step, (long long)t->pass.steps);
     else
         metadata_set(&t->last_about, "epoch", "%lld", (long long)s->epoch - 1);
-    return train_state_save(t->settings.last, t->settings.keep, s, &t->last_about, error);
+    const int keep = t->settings.last_is_from ? 1 : t->settings.keep;
+    if (!file_keep(t->settings.last, keep, error) ||
+        !train_state_save(t->settings.last, s, &t->last_about, error))
+        return false;
+    t->settings.last_is_from = false;
+    return true;
 }
 
 static bool save_model(struct trainer *t, struct error *error) {

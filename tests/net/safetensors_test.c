@@ -96,7 +96,7 @@ static void loads_what_was_saved(void **state) {
     metadata_set(&metadata, "epoch", "%d", 7);
     metadata_set(&metadata, "text", "%s", "quoted \" \\ \n \xc3\xa9 100%");
     metadata_set(&metadata, "empty", "%s", "");
-    assert_true(safetensors_save("f", 1, TENSORS, TENSORS_COUNT, &metadata, &error));
+    assert_true(safetensors_save("f", TENSORS, TENSORS_COUNT, &metadata, &error));
     struct safetensors file = accepted();
     assert_int_equal(file.count, TENSORS_COUNT);
     for (int i = 0; i < TENSORS_COUNT; i++) {
@@ -138,7 +138,7 @@ static void saves_the_documented_bytes(void **state) {
     struct metadata metadata = {0};
     char found[sizeof expected] = "";
     metadata_set(&metadata, "format", "pt");
-    assert_true(safetensors_save("f", 1, tensors, 2, &metadata, &error));
+    assert_true(safetensors_save("f", tensors, 2, &metadata, &error));
     FILE *stream = fopen("f", "r");
     assert_int_equal(fread(found, 1, sizeof found, stream), sizeof expected - 1);
     fclose(stream);
@@ -148,7 +148,7 @@ static void saves_the_documented_bytes(void **state) {
 static void saving_reports_what_file_replace_does(void **state) {
     struct error error;
     (void)state;
-    assert_false(safetensors_save("no/f", 1, TENSORS, 1, &(struct metadata){0}, &error));
+    assert_false(safetensors_save("no/f", TENSORS, 1, &(struct metadata){0}, &error));
     assert_int_equal(error.status, STATUS_FAILURE);
     assert_non_null(strstr(error.text, "no/f: cannot be written"));
 }
@@ -269,7 +269,7 @@ static void a_flipped_bit_is_noticed(void **state) {
     uint8_t bytes[2048];
     metadata_set(&metadata, "program", "cifar 1");
     metadata_set(&metadata, "key", "text");
-    assert_true(safetensors_save("f", 1, TENSORS, TENSORS_COUNT, &metadata, &error));
+    assert_true(safetensors_save("f", TENSORS, TENSORS_COUNT, &metadata, &error));
     FILE *stream = fopen("f", "r");
     const size_t size = fread(bytes, 1, sizeof bytes, stream);
     fclose(stream);
@@ -352,7 +352,7 @@ static void takes_what_is_wanted_only(void **state) {
         {"a.weight", "F32", 2, {2, 3}, "its shape is [3, 2], but [2, 3] is expected"},
         {"a.weight", "F32", 3, {3, 2, 1}, "its shape is [3, 2], but [3, 2, 1] is expected"},
     };
-    assert_true(safetensors_save("f", 1, TENSORS, TENSORS_COUNT, &(struct metadata){0}, &error));
+    assert_true(safetensors_save("f", TENSORS, TENSORS_COUNT, &(struct metadata){0}, &error));
     struct safetensors file = accepted();
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct safetensors_tensor other = wanted;

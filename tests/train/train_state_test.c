@@ -41,7 +41,7 @@ static void save(const struct train_state *state) {
     struct error error;
     metadata_set(&about, "program", "cifar");
     metadata_set(&about, "epochs", "20");
-    if (!train_state_save("f", 1, state, &about, &error))
+    if (!train_state_save("f", state, &about, &error))
         fail_msg("%s", error.text);
 }
 
@@ -168,12 +168,12 @@ static void other_files_are_refused(void **unused) {
     memcpy(more, file.tensors, (size_t)file.count * sizeof *more);
     more[file.count] = more[0];
     strcpy(more[file.count].name, "run.more");
-    assert_true(safetensors_save("f", 1, more, file.count + 1, &none, &error));
+    assert_true(safetensors_save("f", more, file.count + 1, &none, &error));
     refused("but a training state has ");
     for (int i = 0; i < file.count; i++) {
         struct safetensors_tensor without = more[i];
         more[i] = more[file.count - 1];
-        assert_true(safetensors_save("f", 1, more, file.count - 1, &none, &error));
+        assert_true(safetensors_save("f", more, file.count - 1, &none, &error));
         refused(strcmp(without.name, "run.epoch") == 0 ? "holds no training state" : without.name);
         more[i] = without;
     }

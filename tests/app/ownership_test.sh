@@ -1,0 +1,350 @@
+#!/usr/bin/env bash
+# Who may write what: two runs at once, older copies of a state, states of somebody else's, files that are
+# something else, other users' files, kept states. The rule is written down in include/app/outputs.h. Takes
+# the programs from $BIN, and from $FAILING_IO the library that makes calls fail (fakes/failing_io.c).
+set -euo pipefail
+
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+export PATH=$BIN:$PATH
+export GOMP_SPINCOUNT=1000 # else the program starts itself a second time
+asan=$(ldd "$BIN/cifar" | awk '/libasan/ { print $3 ":" }')
+preload=LD_PRELOAD=$asan$FAILING_IO # the sanitizer insists on being the first
+
+cifar-synth D --train 50 --test 20 >/dev/null
+cifar-synth E --train 50 --test 30 >/dev/null # other test images, the same training images
+train=(cifar-train --data ../D --quiet --threads 1)
+enter() { rm -rf "$work/run" && mkdir "$work/run" && cd "$work/run"; }
+start() { "$@" >out 2>err </dev/null & started=$!; } # COMMAND...
+await() { until "$@"; do kill -0 "$started" 2>/dev/null && sleep 0.01 || return 0; done; }
+stop() { kill "$started" && wait "$started" || true; }
+sums() { find . -type f ! -name out ! -name err ! -name check.out -print0 | sort -z | xargs -0 md5sum; }
+# STATUS PATTERN COMMAND...: fails() as in checks.sh, and no file is touched
+refused() {
+    local before after
+    before=$(sums)
+    fails "$@"
+    after=$(sums)
+    check "untouched by: ${*:3}" test "$before" = "$after"
+}
+about() { # FILE KEY: a value of its metadata
+    python3 -c "import json, struct, sys
+b = open(sys.argv[1], 'rb').read()
+print(json.loads(b[8:8 + struct.unpack('<Q', b[:8])[0]])['__metadata__'].get(sys.argv[2], ''))" "$1" "$2"
+}
+verified() { check "$1" cifar-verify "${@:2}"; } # WHAT [ARGUMENT...]
+
+# --- Default names: the command that the program recommends is the one that works.
+
+enter
+"${train[@]}" --epochs 1
+start "${train[@]}" --overwrite --seed 2 --batch 1 --epochs 1000 --save-every 1
+await test "$(about last.ckpt seed)" = 2
+stop
+check 'stopped in its first epoch, or soon after' has err '^cifar-train: interrupted in epoch [0-9]+ .* go on with --resume last.ckpt$'
+cp -a . ../stopped
+verified 'a model that is given up belongs to the run'
+start cifar-train --quiet --resume last.ckpt
+await test "$(about best.ckpt seed)" = 2
+stop
+check 'a new run goes on over the model that it was to replace' test "$(about best.ckpt seed)" = 2
+check 'what it has replaced is forgotten' test -z "$(about last.ckpt given_up)"
+verified 'and all is of one run'
+
+# Only those very bytes were given up.
+rm -rf ../run && mv ../stopped ../run && cd ../run
+"${train[@]}" --seed 3 --epochs 1 --model best.ckpt --last other.ckpt --overwrite
+refused 2 "--model best.ckpt: is there already \(a run's checkpoint: epoch 1, seed 3, .* no file of the run in last.ckpt; .*--overwrite" \
+    cifar-train --resume last.ckpt
+
+# --- A state beside another run's model.
+
+enter
+mkdir other && cd other
+start "${train[@]/..\//../../}" --seed 4 --batch 1 --epochs 1000
+await test -s last.ckpt
+stop
+check 'it has no model yet, or not another' test ! -e best.ckpt -o "$(about best.ckpt seed 2>/dev/null)" = 4
+cd ..
+"${train[@]}" --epochs 1
+mkdir beside && cp other/last.ckpt best.ckpt beside && cd beside
+refused 2 '--model best.ckpt: is there already .*, but is no file of the run in last.ckpt' cifar-train --resume last.ckpt --data ../../D
+fails 4 'do not belong together' cifar-verify
+check 'verify: the model' has out '^model  best.ckpt: whole, but of another run'
+
+# --- Two at once.
+
+enter
+start env "$preload" FAULT=hold FAULT_AT=14 FAULT_HOLD=held "${train[@]}" --seed 1 --log run.jsonl --save-every 1
+await test -e held
+busy="is being written by another run \(host [^,]+, process [0-9]+, start 20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z, run [0-9a-f]{8}\)"
+refused 1 "^cifar-train: last.ckpt: $busy: wait for its end, stop it, or name" "${train[@]}" --seed 2
+refused 1 "last.ckpt: $busy" "${train[@]}" --seed 1
+refused 1 "last.ckpt: $busy" "${train[@]}" --overwrite
+refused 1 "last.ckpt: $busy" cifar-train --resume last.ckpt
+refused 1 "last.ckpt: $busy" cifar-train --resume last.ckpt --overwrite
+refused 1 "best.ckpt: $busy" "${train[@]}" --last other.ckpt
+refused 1 "best.ckpt: $busy" "${train[@]}" --last other.ckpt --overwrite
+refused 1 "run.jsonl: $busy" "${train[@]}" --last other.ckpt --model model.ckpt --log run.jsonl
+cp last.ckpt copy.ckpt
+refused 1 "best.ckpt: $busy" cifar-train --resume copy.ckpt
+rm copy.ckpt
+check 'the process that is named is the one that lives' test "$(sed -n 's/^process //p' last.ckpt.lock)" = "$started"
+temporary=(*.tmp)
+check 'it has a temporary file' test -e "${temporary[0]}"
+# from another name space, where its process number means nothing
+if unshare -rpf --mount-proc true 2>/dev/null; then
+    refused 1 "last.ckpt: $busy" unshare -rpf --mount-proc cifar-train --data ../D --seed 2
+else
+    echo 'skipped: another name space (none may be made here)'
+fi
+touch best.ckpt.20240101.tmp last.ckpt.20240101.tmp
+rm held
+check 'the run ends undisturbed' wait "$started"
+check 'no lock is left' test -z "$(find . -name '*.lock')"
+check "a user's own file stays" test -e best.ckpt.20240101.tmp -a -e last.ckpt.20240101.tmp
+cifar-train --quiet --resume last.ckpt --epochs 6
+check "also when somebody looks for leftovers" test -e best.ckpt.20240101.tmp -a -e last.ckpt.20240101.tmp
+verified 'all is of one run'
+
+# One state resumed twice at once: one of the two goes on.
+enter
+"${train[@]}" --epochs 1 --log run.jsonl
+statuses=$(for ((i = 0; i < 4; i++)); do
+    { cifar-train --quiet --resume last.ckpt --epochs 3 2>/dev/null && echo 0 || echo $?; } &
+done | sort | uniq -c | xargs)
+check "resumed four times at once: $statuses" has <(echo "$statuses") '^([1-4] 0 ?)?([0-3] 1)?$'
+check 'at least one went on' has <(echo "$statuses") '^[1-4] 0'
+check 'each record is in the log once' test "$(grep -c '"event":"epoch"' run.jsonl)" = 3
+verified 'all is of one run'
+
+# What a dead one leaves is no hindrance, also another user's or an empty one.
+enter
+start "${train[@]}" --epochs 1000000
+await test -s last.ckpt
+kill -9 "$started" && { wait "$started" || true; } 2>/dev/null
+check 'its lock is there' has last.ckpt.lock '^cifar lock$'
+check 'and hinders nobody' "${train[@]}" --epochs 1 --overwrite
+rm -f ./*.ckpt
+: >best.ckpt.lock
+check 'nor does an empty one' "${train[@]}" --epochs 1
+check 'both are gone' test -z "$(find . -name '*.lock')"
+rm ./*.ckpt
+echo 'my notes' >best.ckpt.lock
+refused 1 'best.ckpt.lock: is no lock of this program' "${train[@]}"
+rm best.ckpt.lock
+ln -s ../precious best.ckpt.lock
+check 'a link in its place is not followed' "${train[@]}" --epochs 1
+check 'a link in its place is not followed' test ! -e ../precious -a -L best.ckpt.lock
+
+# A file system that cannot lock.
+enter
+check 'without locks it goes on' env "$preload" FAULT_FLOCK=ENOLCK "${train[@]}" --epochs 1
+env "$preload" FAULT_FLOCK=EOPNOTSUPP cifar-train --quiet --resume last.ckpt --epochs 2 2>err
+check 'and says so, once' test "$(grep -c 'warning: last.ckpt: cannot be locked here (Operation not supported): nothing but care' err)" = 1 -a "$(wc -l <err)" = 1
+
+# --- Going back.
+
+enter
+"${train[@]}" --epochs 2 --log run.jsonl --seed 5
+cp last.ckpt b.ckpt
+cifar-train --quiet --resume last.ckpt --epochs 12
+cp best.ckpt keep.ckpt
+further='is in epoch 3 after step 0, but its run has been further: best.ckpt holds epoch [0-9]+, run.jsonl has records up to epoch 13, step 0; that would be lost: --overwrite'
+[[ $(about best.ckpt epoch) -gt 2 ]] || further='is in epoch 3 after step 0, but its run has been further: run.jsonl has records'
+refused 2 "b.ckpt: $further" cifar-train --resume b.ckpt --epochs 12
+refused 2 "b.ckpt: $further" cifar-train --resume b.ckpt
+refused 2 'b.ckpt: is in epoch 3 .* last.ckpt is in epoch 13, step 0' cifar-train --resume b.ckpt --last last.ckpt --model m.ckpt --log l.jsonl
+fails 4 'do not belong together' cifar-verify b.ckpt
+check 'verify tells' has out '^log    run.jsonl: whole; further than the state: epoch 13 after step 0$'
+check 'other names are fine' cifar-train --quiet --resume b.ckpt --model m.ckpt --last l.ckpt --log l.jsonl --epochs 3
+check 'with --overwrite it goes back' cifar-train --quiet --resume b.ckpt --epochs 12 --overwrite
+check 'and comes to the same' cmp best.ckpt keep.ckpt
+check 'in the log, too' test "$(grep -c '"event":"epoch"' run.jsonl)" = 12
+
+# A run of the same settings over its own files, stopped before it is as far.
+start "${train[@]}" --epochs 100000 --seed 5 --overwrite --log run.jsonl
+await test "$(about last.ckpt epochs)" = 100000
+stop
+start cifar-train --quiet --resume last.ckpt
+await grep -qs '"event":"resume"' run.jsonl
+stop
+check 'it goes on over its own model of before' has err 'interrupted in epoch'
+
+# --- A run that differs in one thing only is another run.
+
+enter
+"${train[@]}" --epochs 1 --log run.jsonl
+for other in '--seed 1' '--lr 0.002' '--weight-decay 0' '--batch 20' '--limit 40' '--device openblas' '--data ../E'; do
+    mkdir other
+    # shellcheck disable=SC2086  # two words
+    "${train[@]}" --epochs 1 $other --model other/best.ckpt --last other/last.ckpt --log other/run.jsonl
+    refused 2 "--model best.ckpt: is there already .* no file of the run in other/last.ckpt" \
+        cifar-train --resume other/last.ckpt --model best.ckpt --epochs 2
+    refused 2 "--last last.ckpt: is there already .* no file of the run in other/last.ckpt" \
+        cifar-train --resume other/last.ckpt --last last.ckpt --epochs 2
+    refused 2 "--log run.jsonl: is there already .* no file of the run in other/last.ckpt" \
+        cifar-train --resume other/last.ckpt --log run.jsonl --epochs 2
+    rm -r other
+done
+mkdir other
+"${train[@]}" --epochs 1 --model other/best.ckpt --last other/last.ckpt --log other/run.jsonl
+check 'runs that differ in their names only are the same' cifar-train --quiet --resume other/last.ckpt --model best.ckpt --log run.jsonl --epochs 2
+check 'so is one that is longer' "${train[@]}" --epochs 3 --model other/best.ckpt --last other/last.ckpt --log other/run.jsonl --overwrite
+check 'a log of the same run is gone on with' test "$(grep -c '"event":"epoch"' run.jsonl)" = 2
+"${train[@]}" --epochs 1 --seed 8 --overwrite --log run.jsonl
+cifar-train --quiet --resume other/last.ckpt --epochs 4 --log run.jsonl --overwrite
+check "another run's log is never appended to" lacks run.jsonl '"seed":8'
+
+# --- Names that a state must be able to keep.
+
+enter
+odd=$'\xff'
+refused 2 'must find its files again when it goes on' "${train[@]}" --model "$odd.ckpt"
+refused 2 'must find its files again when it goes on' "${train[@]}" --log "$odd"
+deep=$(printf '%0200d/' {1..6})
+mkdir -p "$deep"
+refused 2 '--model 0+.*: a run must find its files again' "${train[@]}" --model "${deep}best.ckpt" --last last.ckpt
+check 'deep down with its state it can' "${train[@]}" --model "${deep}best.ckpt" --epochs 1
+refused 4 "its metadata's model is too long a name here; name the file with --model" cifar-train --resume "${deep}last.ckpt" --data ../D
+mkdir größer-日本
+check 'names in UTF-8 are kept' "${train[@]}" --model größer-日本/bést.ckpt --log größer-日本/lög.jsonl --epochs 1
+check 'and found' cifar-train --quiet --resume größer-日本/last.ckpt --epochs 2
+check 'and found' test "$(grep -c '"event":"epoch"' größer-日本/lög.jsonl)" = 2
+
+# --- A picture goes over pictures only.
+
+enter
+"${train[@]}" --epochs 1 --log run.jsonl
+judge=(cifar-test --data ../D)
+for file in last.ckpt best.ckpt run.jsonl; do
+    refused 2 "--grid $file: is something else already" "${judge[@]}" --grid "$file"
+done
+cp ../D/test_batch.bin renamed
+refused 2 '--grid renamed: is a file of a data set' "${judge[@]}" --grid renamed
+echo notes >notes
+refused 2 '--grid notes: is there already and is no picture' "${judge[@]}" --grid notes
+check 'a new name' "${judge[@]}" --grid g.png
+check 'a picture over a picture' "${judge[@]}" --grid g.png --batch 5
+: >empty
+check 'an empty file' "${judge[@]}" --grid empty
+
+# --- Kept states.
+
+enter
+"${train[@]}" --epochs 5 --keep 3 --seed 6
+states() { for file in last.ckpt last.[0-9].ckpt; do [[ ! -e $file ]] || printf '%s ' "$(about "$file" epoch)"; done; }
+check 'the last three states' test "$(states)" = '5 4 3 ' -a ! -e last.3.ckpt
+cifar-train --quiet --resume last.ckpt
+check 'a resume that does nothing keeps nothing more' test "$(states)" = '5 4 3 '
+check 'each is a state' cifar-train --quiet --resume last.1.ckpt --model a.ckpt --last a.last --keep 1
+check 'and comes to the same' cmp a.ckpt best.ckpt
+"${train[@]}" --epochs 1 --keep 3 --seed 7 --overwrite
+check 'an overwrite is not final' test "$(about last.2.ckpt seed) $(about last.2.ckpt epoch)" = '6 5'
+check 'what was overwritten goes on' cifar-train --quiet --resume last.2.ckpt --model b.ckpt --last b.last --keep 1 --epochs 6
+check 'the run that overwrote goes on, too' cifar-train --quiet --resume last.ckpt --epochs 2
+check 'over what it gave up' test "$(states)" = '2 1 0 '
+rm last.1.ckpt
+cifar-train --quiet --resume last.ckpt --epochs 3
+check 'a gap is filled first' test "$(states)" = '3 2 0 '
+"${train[@]}" --epochs 1 --seed 9 --model c.ckpt --last last.3.ckpt
+refused 2 '--last (.*/)?last.3.ckpt: is there already .* no file of the run in last.ckpt' cifar-train --resume last.ckpt --epochs 4 --keep 4
+cp last.ckpt new.1.ckpt
+refused 2 '--last (.*/)?new.1.ckpt: is there already' "${train[@]}" --model d.ckpt --last new.ckpt --keep 2
+check 'without keeping it is none of its files' "${train[@]}" --model d.ckpt --last new.ckpt --epochs 1
+mkdir links && "${train[@]}" --epochs 3 --keep 2 --seed 6 --last links/state --model links/best
+check 'a name without an ending' test -e links/state.1
+
+# --- Other users' files.
+
+if ((EUID == 0)); then
+    enter
+    "${train[@]}" --epochs 1
+    chown 1234:4321 best.ckpt last.ckpt && chmod 640 best.ckpt && chmod 600 last.ckpt
+    ! setfattr -n user.note -v kept best.ckpt 2>/dev/null || noted=yes
+    umask 022
+    "${train[@]}" --epochs 2 --seed 1 --overwrite
+    check "what root writes over a user's stays the user's" test "$(stat -c '%u:%g %a' best.ckpt last.ckpt | xargs)" = '1234:4321 640 1234:4321 600'
+    [[ ! -v noted ]] || check 'with its attributes' test "$(getfattr --only-values -n user.note best.ckpt)" = kept
+
+    # Held in a save: the temporary file is no more open than its target.
+    start env "$preload" FAULT=hold FAULT_AT=6 FAULT_HOLD=held "${train[@]}" --overwrite --epochs 1
+    await test -e held
+    check 'a temporary file is as closed as its target' test "$(stat -c '%u:%g %a' last.ckpt.cifar-*.tmp)" = '1234:4321 600'
+    rm held
+    wait "$started"
+
+    # A sticky folder, where one may make files, but not replace somebody else's.
+    chmod 711 "$work"
+    mkdir sticky && chmod 1777 sticky
+    "${train[@]}" --epochs 1 --model sticky/best.ckpt --last sticky/last.ckpt
+    chmod 666 sticky/*
+    nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+    refused 1 "sticky/(best|last).ckpt: cannot be replaced: it is somebody else's, in a folder where files are replaced by their owners only \(sticky\)" \
+        "${nobody[@]}" "$BIN/cifar-train" --data ../D --overwrite --model sticky/best.ckpt --last sticky/last.ckpt --seed 3
+    check "one's own may be replaced there" "${nobody[@]}" "$BIN/cifar-train" --data ../D --quiet --model sticky/n.ckpt --last sticky/n.last --seed 3 --epochs 1
+    check "one's own may be replaced there" "${nobody[@]}" "$BIN/cifar-train" --quiet --resume sticky/n.last --epochs 2
+    # another user's lock, whose process is dead
+    printf 'cifar lock\nhost here\n' >sticky/n.last.lock && chmod 644 sticky/n.last.lock
+    "${nobody[@]}" "$BIN/cifar-train" --quiet --resume sticky/n.last --epochs 3 2>err
+    check "a dead lock of another user's hinders nobody" has err 'warning: sticky/n.last: cannot be locked here'
+else
+    echo "skipped: other users' files (only root can make them)"
+fi
+
+# --- A run that is not saved.
+
+enter
+env "$preload" FAULT=fail FAULT_AT=13 FAULT_FOR=1000000 FAULT_ERRNO=ENOSPC "${train[@]}" --epochs 6 2>err || status=$?
+check 'it trains to its end' test "$status" = 1
+check 'and says loudly that it is not saved' has err '^cifar-train: warning: THIS RUN IS NOT BEING SAVED: the last 3 times that last.ckpt was to be written it could not be'
+status=0
+env "$preload" FAULT=fail FAULT_AT=13 FAULT_FOR=1000000 FAULT_ERRNO=ENOSPC "${train[@]}" --epochs 100000 --stop-if-unsaved --overwrite 2>err || status=$?
+check 'or it ends' test "$status" = 1
+check 'with the same words' has err '^cifar-train: THIS RUN IS NOT BEING SAVED: '
+
+# --- verify.
+
+enter
+"${train[@]}" --epochs 2 --log run.jsonl
+cifar-verify >out
+check 'three lines' test "$(wc -l <out)" = 3
+check 'the state' has out '^state  last.ckpt: whole; run [0-9a-f]{8}, finished after 2 epochs$'
+check 'the model' has out '^model  best.ckpt: whole; epoch [12], test accuracy [0-9.]+ %$'
+check 'the log' has out '^log    run.jsonl: whole; [0-9]+ records, to epoch 3 after step 0$'
+check 'by word' cmp out <(cifar verify last.ckpt)
+mkdir away && mv last.ckpt best.ckpt run.jsonl away
+(cd / && cifar-verify "$work/run/away/last.ckpt" >/dev/null) || failed 'from elsewhere' /dev/null
+fails 4 'there is no|cannot be opened' cifar-verify
+cd away
+mv best.ckpt x && fails 4 'do not belong together' cifar-verify
+check 'a model that is missing' has out '^model  best.ckpt: is missing; a resume writes it: epoch [12]$'
+head -c 1000 x >best.ckpt
+fails 4 'do not belong together' cifar-verify
+check 'a model that is cut' has out '^model  best.ckpt: .*cut short'
+mv x best.ckpt
+printf '{"event":' >>run.jsonl
+verified 'a torn record is no harm'
+sed -i '/"epoch":2/,$d' run.jsonl
+fails 4 'do not belong together' cifar-verify
+check 'a log that lost records' has out '^log    run.jsonl: records are missing: it ends in epoch 2 after step 0$'
+rm run.jsonl
+fails 4 'do not belong together' cifar-verify
+fails 4 'holds no training state' cifar-verify best.ckpt
+cp last.ckpt flipped.ckpt && printf x | dd of=flipped.ckpt bs=1 seek=300000 conv=notrunc status=none
+fails 4 'flipped.ckpt: the crc32 of its' cifar-verify flipped.ckpt
+
+# --- --state: the model and the data of a run.
+
+cd ..
+rm -r away
+mkdir r && "${train[@]}" --epochs 1 --seed 4 --model r/best.ckpt
+"${train[@]}" --epochs 1 --seed 5
+cifar-test --state r/last.ckpt --grid '' >out
+check 'the model of the run' has out '^model   r/best.ckpt: epoch 1'
+check 'its data' has out '^data    (../)*D: 20 test images'
+cifar-classes --state r/last.ckpt --model best.ckpt --data ../E >out
+check 'what is named wins' has out '^model   best.ckpt'
+check 'what is named wins' has out '^data    ../E: 30 test'
+
+end_checks
