@@ -9,8 +9,10 @@
 # One run is left in peace. Then RUNS others are killed (SIGKILL) at instants spread over the whole
 # length of a run, every other one while a file is being written. After each kill the checkpoints that
 # are there must load; the run is resumed, with another number of threads, and killed again as often as
-# not. In the end its checkpoints must be those of the undisturbed run, byte for byte, and its log
-# must hold the same figures. Takes the programs from $BIN, else from build/release or build/test.
+# not. All the while others come by at random instants: somebody who starts another run in the same place
+# and must be refused, somebody who reads the checkpoints, and a second resume, which is refused or, where
+# the run has just been killed, goes on in its place. In the end the checkpoints must be those of the
+# undisturbed run, byte for byte, its log must hold the same figures, and nothing else has been touched. Takes the programs from $BIN, else from build/release or build/test.
 # Exit status: 1 if a run differed; its folder is kept then. 2 if the command line is wrong.
 set -euo pipefail
 
@@ -77,12 +79,41 @@ figures >../figures
 cd ..
 echo "seed $seed; a run takes $((length / 1000)) ms"
 
+# One who comes by at a random instant; says what was wrong. Only where a state is there: before, whoever
+# starts a run may have one.
+come_by() { # NUMBER
+    local status=0 allowed out=../actor.$1
+    wait_for $((length * RANDOM / 32768))
+    [[ -e last.ckpt ]] || return 0
+    case $((RANDOM % 3)) in
+    0) # held, or a run's files
+        allowed='1|2'
+        "${train[@]}" "${settings[@]}" --seed 1 >"$out" 2>&1 || status=$?
+        ;;
+    1)
+        allowed=0
+        "$BIN/cifar-test" --data ../data --model last.ckpt --grid '' --json >"$out" 2>&1 || status=$?
+        ;;
+    2)
+        allowed='0|1'
+        "${train[@]}" --resume last.ckpt --threads $((1 + RANDOM % 3)) >"$out" 2>&1 || status=$?
+        [[ $status != 1 ]] || grep -q 'is being written by another run' "$out" || allowed=0
+        ;;
+    esac
+    [[ $status =~ ^($allowed)$ ]] || { echo "status $status of: $(head -c 500 "$out")"; return 1; }
+    echo "$status" >>../came_by
+}
+
 kills=0 hits=0 early=0
 # COMMAND...: starts it and kills it at a random instant, if it lives that long. Status 0: killed.
 kill_once() {
-    local pid status=0 temporary=()
+    local pid status=0 temporary=() actors=() actor
     "$@" 2>errors &
     pid=$!
+    for ((actor = RANDOM % 3; actor > 0; actor--)); do
+        RANDOM=$RANDOM come_by "$actor" 2>>errors >>../wrong &
+        actors+=($!)
+    done
     wait_for $((length * RANDOM / 32768))
     if ((RANDOM % 2)); then # while a file is being written
         until temporary=(*.tmp) && ((${#temporary[@]})) || ! kill -0 "$pid" 2>/dev/null; do :; done
@@ -90,6 +121,7 @@ kill_once() {
     fi
     kill -9 "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || status=$?
+    for actor in "${actors[@]}"; do wait "$actor" || lost "somebody came by: $(cat ../wrong)"; done
     ((status != 0)) || return 1 # it had ended before
     ((status == 137)) || lost "ended with status $status instead of being killed"
     kills=$((kills + 1))
@@ -99,11 +131,14 @@ kill_once() {
     check_files
 }
 
+# Somebody's own files, with names like those of the run's.
+foreign=(best.ckpt.20240101.tmp2 last.ckpt.cifar-.tmp2 last.1.ckpt notes)
 shopt -s nullglob
 for ((run = 1; run <= runs; run++)); do
     begin=(--threads $((1 + RANDOM % 3)))
     until
         rm -rf disturbed && mkdir disturbed && cd disturbed
+        for file in "${foreign[@]}"; do echo "$file" >"$file"; done
         kill_once "${train[@]}" "${settings[@]}" "${begin[@]}"
     do cd ..; done # the instant was too late: this was no crash
     for (( ; ; )); do
@@ -122,8 +157,13 @@ for ((run = 1; run <= runs; run++)); do
         cmp "$file" "../undisturbed/$file" >errors 2>&1 || lost "$file is not that of the undisturbed run"
     done
     figures | diff ../figures - >errors || lost 'the log has other figures than that of the undisturbed run'
-    leftovers=(*.tmp)
+    for file in "${foreign[@]}"; do [[ $(cat "$file") == "$file" ]] || lost "$file was touched"; done
+    rm "${foreign[@]}"
+    leftovers=(*.tmp *.lock)
     ((${#leftovers[@]} == 0)) || lost "left behind: ${leftovers[*]}"
     cd ..
 done
+touch came_by
+came=$(sort came_by | uniq -c | awk '{ printf "%s%d with status %d", n++ ? ", " : "", $1, $2 }')
 echo "$runs runs, $kills kills: $hits of them during a save, $early before the first; all files identical"
+echo "others came by: $came"

@@ -17,7 +17,7 @@ train=(cifar-train --data ../D --quiet --threads 1)
 enter() { rm -rf "$work/run" && mkdir "$work/run" && cd "$work/run"; }
 start() { "$@" >out 2>err </dev/null & started=$!; } # COMMAND...
 await() { until "$@"; do kill -0 "$started" 2>/dev/null && sleep 0.01 || return 0; done; }
-stop() { kill "$started" && wait "$started" || true; }
+stop() { { kill "$started" && wait "$started"; } || true; }
 sums() { find . -type f ! -name out ! -name err ! -name check.out -print0 | sort -z | xargs -0 md5sum; }
 # STATUS PATTERN COMMAND...: fails() as in checks.sh, and no file is touched
 refused() {
