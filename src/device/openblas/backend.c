@@ -1,9 +1,9 @@
 /* The device itself: opening and closing it, its memory, its data set, its steps. */
+#include "library.h"
 #include "openblas.h"
 
 #include "base/error.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,8 +18,10 @@ static bool sgemm_is_right(void) {
     for (int i = 0; i < K; i++)
         for (int j = 0; j < N; j++)
             b[i * N + j] = bt[j * K + i] = (float)((i * N + j) * 5 % 29 - 14) / 16;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, M, N, K, 1, a, K, b, N, 0, c, N);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, M, N, K, 1, a, K, bt, K, 0, ct, N);
+    openblas.cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, M, N, K, 1, a, K, b, N, 0, c,
+                         N);
+    openblas.cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, M, N, K, 1, a, K, bt, K, 0, ct,
+                         N);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
             float sum = 0; /* exact: small multiples of 1/256 */
@@ -34,23 +36,28 @@ static bool sgemm_is_right(void) {
 
 static bool openblas_open(struct device **device, const struct device_options *options,
                           struct error *error) {
-    openblas_set_num_threads(1); /* the threads are ours */
+    if (!openblas_load(error))
+        return false;
     if (!sgemm_is_right())
         return error_set(error, STATUS_DEVICE,
                          "%s with its kernels for '%s' multiplies matrices "
                          "wrongly on this processor; set OPENBLAS_CORETYPE=Haswell (or another "
                          "core that fits) in the environment, or install another OpenBLAS",
-                         openblas_get_config(), openblas_get_corename());
+                         openblas.openblas_get_config(), openblas.openblas_get_corename());
     *device = host_new(&openblas_ops, options);
     return true;
 }
 
 static void openblas_describe(const struct device *device, char *text, size_t size) {
     char version[64] = "";
-    sscanf(openblas_get_config(), "OpenBLAS %63s", version);
-    snprintf(text, size, "OpenBLAS %s, kernels for %s", version, openblas_get_corename());
-    if (device != NULL)
-        host_describe_threads(device, text, size);
+    sscanf(device == NULL ? OPENBLAS_VERSION : openblas.openblas_get_config(), " OpenBLAS %63s",
+           version);
+    if (device == NULL) { /* which loads nothing */
+        snprintf(text, size, "built with OpenBLAS %s", version);
+        return;
+    }
+    snprintf(text, size, "OpenBLAS %s, kernels for %s", version, openblas.openblas_get_corename());
+    host_describe_threads(device, text, size);
 }
 
 static struct tensor *tensor_new(struct device *device, int n, int c, int h, int w) {

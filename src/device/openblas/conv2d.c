@@ -8,11 +8,11 @@
  * weights turned by 180 degrees, in and out exchanged and kernel-1-pad of padding, so the forward
  * code serves. Images are independent of each other; each is cut into tiles of a few rows whose
  * columns stay in the second-level cache between im2col and the product. */
+#include "library.h"
 #include "openblas.h"
 
 #include "base/error.h"
 
-#include <cblas.h>
 #include <omp.h>
 #include <string.h>
 
@@ -94,8 +94,8 @@ static void convolve(float *y, const float *x, const float *weight, const float 
     for (int first = 0; first < s->rows; first += s->tile) {
         const int rows = least(s->tile, s->rows - first), pixels = rows * s->columns;
         im2col(columns, scratch, s, first, rows);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->out, pixels, s->size, 1, weight,
-                    s->size, columns, pixels, 1, y + first * s->columns, plane);
+        openblas.cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->out, pixels, s->size, 1,
+                             weight, s->size, columns, pixels, 1, y + first * s->columns, plane);
     }
 }
 
@@ -114,8 +114,8 @@ static void add_weight_gradient(float *dweight, float *dbias, const float *dy, c
     for (int first = 0; first < s->rows; first += s->tile) {
         const int rows = least(s->tile, s->rows - first), pixels = rows * s->columns;
         im2col(columns, scratch, s, first, rows);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->out, s->size, pixels, 1,
-                    dy + first * s->columns, plane, columns, pixels, 1, dweight, s->size);
+        openblas.cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->out, s->size, pixels, 1,
+                             dy + first * s->columns, plane, columns, pixels, 1, dweight, s->size);
     }
 }
 
