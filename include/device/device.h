@@ -113,8 +113,9 @@ struct device_ops {
     /* ---- the device ---- */
 
     /* Errors (STATUS_DEVICE): it is not there or cannot be used, with the reason and what to do,
-     * as a sentence that "--device NAME: " can stand before. STATUS_USAGE: the environment asks of
-     * it what it cannot; "auto" takes no other device then. */
+     * as a sentence that "--device NAME: " can stand before. STATUS_FAILURE: out of memory.
+     * STATUS_USAGE: the environment asks of it what it cannot; "auto" takes no other device then.
+     */
     bool (*open)(struct device **device, const struct device_options *options, struct error *error);
     void (*close)(struct device *device);
 

@@ -22,8 +22,8 @@ check 'cifar-synth' loads_none cifar-synth data --train 20 --test 10
 check '--version' loads_none cifar --version
 check '--device cpu' loads_none cifar-train --data data --epochs 1 --quiet --device cpu
 check '--device openblas' loads cifar-test --data data --grid '' --device openblas
-cifar-test --data data --grid '' --device openblas >out
-check 'it says what computes' has out '^device  openblas: OpenBLAS [0-9.]+, kernels for \w+, [0-9]+ threads?$'
+cifar-test --data data --grid '' --device openblas --threads 1000 >out
+check 'it says what computes' has out '^device  openblas: OpenBLAS [0-9.]+, kernels for \w+, 64 threads$'
 mkdir cpu openblas
 cpu=$(threads_of cpu) openblas=$(threads_of openblas)
 check 'no thread of its own' test "$openblas" = "$cpu"

@@ -36,7 +36,10 @@ static bool sgemm_is_right(void) {
 
 static bool openblas_open(struct device **device, const struct device_options *options,
                           struct error *error) {
-    if (!openblas_load(error))
+    struct device_options own = *options;
+    if (own.threads > OPENBLAS_THREADS)
+        own.threads = OPENBLAS_THREADS;
+    if (!openblas_load(own.threads, error))
         return false;
     if (!sgemm_is_right())
         return error_set(error, STATUS_DEVICE,
@@ -44,7 +47,7 @@ static bool openblas_open(struct device **device, const struct device_options *o
                          "wrongly on this processor; set OPENBLAS_CORETYPE=Haswell (or another "
                          "core that fits) in the environment, or install another OpenBLAS",
                          openblas.openblas_get_config(), openblas.openblas_get_corename());
-    *device = host_new(&openblas_ops, options);
+    *device = host_new(&openblas_ops, &own);
     return true;
 }
 

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static const char FILE_NAME[] = "libopenblas.so.0";
 
@@ -10,9 +11,28 @@ static const char FILE_NAME[] = "libopenblas.so.0";
 static const char *const NAMES[] = {OPENBLAS_FUNCTIONS(NAME)};
 enum { FUNCTIONS = sizeof NAMES / sizeof *NAMES };
 
+enum { BUFFER = 1 << 27 }; /* bytes, in the largest of OpenBLAS's builds */
+
 struct openblas_library openblas;
 
-bool openblas_load(struct error *error) {
+/* Each thread that multiplies takes a buffer, and where OpenBLAS gets no memory for one, it asks
+ * again for ever. So all are taken once here, each after as much could be had, and given back. */
+static bool has_buffers(int threads) {
+    void *taken[OPENBLAS_THREADS];
+    int count = 0;
+    for (; count < threads; count++) {
+        void *trial = mmap(NULL, BUFFER, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (trial == MAP_FAILED)
+            break;
+        munmap(trial, BUFFER);
+        taken[count] = openblas.blas_memory_alloc(0);
+    }
+    for (int i = 0; i < count; i++)
+        openblas.blas_memory_free(taken[i]);
+    return count == threads;
+}
+
+bool openblas_load(int threads, struct error *error) {
     void *functions[FUNCTIONS];
     _Static_assert(sizeof functions == sizeof openblas, "as POSIX has it for dlsym");
     setenv("OPENBLAS_NUM_THREADS", "1", 1); /* the threads are ours */
@@ -30,5 +50,9 @@ bool openblas_load(struct error *error) {
                              FILE_NAME, NAMES[i]);
     memcpy(&openblas, functions, sizeof openblas);
     openblas.openblas_set_num_threads(1); /* should something else have loaded it before */
-    return true;
+    return has_buffers(threads) ||
+           error_set(error, STATUS_FAILURE,
+                     "out of memory: OpenBLAS needs %d MB for each thread (%d); use fewer "
+                     "--threads, or --device cpu, which needs less",
+                     BUFFER / 1000000, threads);
 }
