@@ -6,7 +6,7 @@
 #     PYTHON=~/venv/bin/python ./scripts/bench.sh [--data DIR] [options of scripts/pytorch/bench.py]
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(realpath -m "${BASH_SOURCE[0]}/../..")
 python=${PYTHON:-python3}
 data=${CIFAR10_DIR:-$root/data/cifar-10-batches-bin}
 if [[ ${1-} == --data ]]; then

@@ -16,7 +16,7 @@
 # Exit status: 1 if a run differed; its folder is kept then. 2 if the command line is wrong.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(realpath -m "${BASH_SOURCE[0]}/../..")
 die() { echo "crash_test: ${*:2}" >&2; exit "$1"; }
 
 if [[ ${1-} == --help ]]; then
@@ -30,7 +30,7 @@ if [[ -z ${BIN-} ]]; then
     for BIN in "$root"/build/{release,test}; do [[ ! -x $BIN/cifar-train ]] || break; done
 fi
 [[ -x $BIN/cifar-train ]] || die 1 "$BIN: no cifar-train there; build it first"
-BIN=$(cd "$BIN" && pwd)
+BIN=$(realpath "$BIN")
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

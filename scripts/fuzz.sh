@@ -9,7 +9,7 @@
 # is a finding; its input lies in build/fuzz/findings.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(realpath -m "${BASH_SOURCE[0]}/../..")"
 # shellcheck disable=SC1091  # checked by itself
 source scripts/packages.sh
 

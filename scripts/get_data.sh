@@ -2,7 +2,7 @@
 # Fetch CIFAR-10 (binary version), check it and unpack it. See --help.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(realpath -m "${BASH_SOURCE[0]}/../..")
 # shellcheck disable=SC1091  # checked by itself
 source "$root/scripts/packages.sh"
 

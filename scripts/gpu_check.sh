@@ -16,7 +16,7 @@
 # one failed, 2 if nothing was tried since the command line is wrong.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(realpath -m "${BASH_SOURCE[0]}/../..")
 command="$0 $*"
 build='' data=${CIFAR10_DIR:-$root/data} out=gpu_check.out python=python3 seconds=530
 wrong() {

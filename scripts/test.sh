@@ -3,7 +3,7 @@
 # thread sanitizer; then fuzz each reader for a minute. --fast: only as released.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(realpath -m "${BASH_SOURCE[0]}/../..")"
 # shellcheck disable=SC1091  # checked by itself
 source scripts/packages.sh
 

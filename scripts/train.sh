@@ -2,7 +2,7 @@
 # From a fresh checkout to a trained and tested network. See --help.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(realpath -m "${BASH_SOURCE[0]}/../..")
 bin=$root/build/release
 # shellcheck disable=SC1091  # checked by itself
 source "$root/scripts/packages.sh"

@@ -2,7 +2,7 @@
 # The floors of the house: an include goes down only, and siblings never include each other. Every
 # file is where its floor says, and no backend is named outside its own folder and the list.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(realpath -m "${BASH_SOURCE[0]}/../..")"
 
 declare -A below=(
     [base]=''

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # shellcheck source=tests/checks.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
 export PATH=$BIN:$PATH
 json() { python3 -c "import json, math; $2" <"$1"; } # FILE PYTHON, which reads j()
 py='import sys; j = lambda: json.load(sys.stdin); jl = lambda: [json.loads(l) for l in sys.stdin];'

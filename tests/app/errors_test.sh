@@ -4,7 +4,7 @@
 # needs a redirection, a limit or a second look stands below it here. Takes the programs from $BIN.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(realpath -m "${BASH_SOURCE[0]}/..")
 # shellcheck source=tests/checks.sh
 source "$here/../checks.sh"
 export PATH=$BIN:$PATH

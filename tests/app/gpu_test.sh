@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # shellcheck source=tests/checks.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
 unset LD_LIBRARY_PATH
 export PATH=$BIN:$PATH
 

@@ -11,7 +11,7 @@ if [[ ! -v MOUNTS ]]; then # may file systems be mounted here? In a space of its
     MOUNTS=no
 fi
 # shellcheck source=tests/checks.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
 export PATH=$BIN:$PATH
 export GOMP_SPINCOUNT=1000 # else the program starts itself a second time
 asan=$(ldd "$BIN/cifar" | awk '/libasan/ { print $3 ":" }')

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # shellcheck source=tests/checks.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
 command -v valgrind >/dev/null || { echo 'SKIPPED: there is no valgrind here'; exit 77; }
 export PATH=$BIN:$PATH
 export GOMP_SPINCOUNT=1000 # as the program sets it itself, by starting once more

@@ -3,7 +3,7 @@
 # goes beyond 127.0.0.1: the built-in mirrors are off, and so are proxies and ~/.curlrc.
 set -euo pipefail
 
-get_data=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../scripts" && pwd)/get_data.sh
+get_data=$(realpath -m "${BASH_SOURCE[0]}/../../../scripts/get_data.sh")
 work=$(mktemp -d)
 server_pid=
 trap '[[ -z $server_pid ]] || kill "$server_pid" 2>/dev/null || true; rm -rf "$work"' EXIT

@@ -4,9 +4,9 @@
 # shellcheck disable=SC2016  # the stand-ins' words are for the stand-ins to expand, others for nobody
 set -euo pipefail
 
-scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../scripts" && pwd)
+scripts=$(realpath -m "${BASH_SOURCE[0]}/../../../scripts")
 # shellcheck source=tests/checks.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
 unset LD_LIBRARY_PATH
 
 stand_in() { # FILE BODY

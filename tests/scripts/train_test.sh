@@ -4,9 +4,9 @@
 # shellcheck disable=SC2016  # the stand-ins' words are for the stand-ins to expand
 set -euo pipefail
 
-scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../scripts" && pwd)
+scripts=$(realpath -m "${BASH_SOURCE[0]}/../../../scripts")
 # shellcheck source=tests/checks.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
 export CALLS=$work/calls GET_DATA=0 CMAKE=0
 
 stand_in() { # FILE BODY
