@@ -54,13 +54,14 @@ done
 need_packages "${BUILD_PACKAGES[@]}"
 
 log=$root/build/release.log
-mkdir -p "$root/build"
 say "building in $bin"
-if ! (cd "$root" && cmake --preset release && cmake --build --preset release) >"$log" 2>&1; then
+mkdir -p "$root/build"
+: >"$log" || { say "$log cannot be written, for the reason above" && exit 1; }
+(cd "$root" && cmake --preset release && cmake --build --preset release) >"$log" 2>&1 || {
     tail -n 30 "$log" >&2
     say "the build failed; above is the end of $log"
     exit 1
-fi
+}
 
 if [[ " ${args[*]} " == *' --version '* ]]; then
     exec "$bin/cifar-train" --version
