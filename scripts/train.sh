@@ -15,7 +15,8 @@ Installs what the build needs, builds, gets CIFAR-10, trains, then tests the mod
 shows its results by class. The data is that of --data or of \$CIFAR10_DIR if it holds the
 batches, else that of the repository's data/, downloaded first if need be. Without a
 network it trains on a made-up stand-in, data/synthetic, and says so. For a mirror or an
-archive of your own, run scripts/get_data.sh first.
+archive of your own, run scripts/get_data.sh first. With --resume it goes on with a run, on
+that run's data, and tests that run's model.
 
 END
     if [[ -x $bin/cifar-train ]]; then
@@ -34,21 +35,26 @@ holds_batches() {
         [[ -n $found ]]
 }
 
-# --data is dealt with here; the other options that the three programs must agree on go to all.
-args=() shared=() data=${CIFAR10_DIR-}
+# --data is seen to here, --resume and --last tell which run is to be tested, and on the other options named
+# here the three programs must agree. The rest is for cifar-train alone.
+args=() shared=() data='' resume='' last=''
 while (($#)); do
     case $1 in
     -h | --help) usage; exit 0 ;;
-    --data=*) data=${1#*=} ;;
-    --data)
-        (($# > 1)) || { say '--data: a folder is expected behind it' && exit 2; }
-        data=$2 && shift
+    --data=* | --resume=* | --last=* | --model=* | --device=* | --threads=*)
+        set -- "${1%%=*}" "${1#*=}" "${@:2}"
+        continue
         ;;
-    --model=* | --device=* | --threads=*) args+=("$1") shared+=("$1") ;;
-    --model | --device | --threads) args+=("${@:1:2}") shared+=("${@:1:2}") && shift $(($# > 1)) ;;
-    *) args+=("$1") ;;
+    --data | --resume | --last | --model | --device | --threads)
+        [[ -n ${2-} ]] || { say "$1: a value is expected behind it" && exit 2; }
+        ;;& # on to the option itself
+    --data) data=$2 ;;
+    --resume) resume=$2 && args+=("$1" "$2") ;;
+    --last) last=$2 && args+=("$1" "$2") ;;
+    --model | --device | --threads) shared+=("$1" "$2") ;;
+    *) args+=("$1") && shift && continue ;;
     esac
-    shift
+    shift 2
 done
 
 need_packages "${BUILD_PACKAGES[@]}"
@@ -67,8 +73,11 @@ if [[ " ${args[*]} " == *' --version '* ]]; then
     exec "$bin/cifar-train" --version
 fi
 
-stand_in=false
-if [[ -z $data ]] || ! holds_batches "$data"; then
+stand_in=false judged=()
+[[ -n $data || -n $resume ]] || data=${CIFAR10_DIR-}
+if [[ -n $resume ]]; then
+    judged=(--state "${last:-$resume}") # which knows its run's data and model
+elif [[ -z $data ]] || ! holds_batches "$data"; then
     [[ -z $data ]] || say "$data holds no CIFAR-10 batches: getting them into $root/data instead"
     data=$root/data
     status=0
@@ -88,7 +97,8 @@ if [[ -z $data ]] || ! holds_batches "$data"; then
     fi
 fi
 
-"$bin/cifar-train" --data "$data" "${args[@]}"
-"$bin/cifar-test" --data "$data" "${shared[@]}"
-"$bin/cifar-classes" --data "$data" "${shared[@]}"
+[[ -z $data ]] || shared+=(--data "$data")
+"$bin/cifar-train" "${shared[@]}" "${args[@]}"
+"$bin/cifar-test" "${judged[@]}" "${shared[@]}"
+"$bin/cifar-classes" "${judged[@]}" "${shared[@]}"
 ! $stand_in || say "remember: the data was the stand-in, so these figures are not CIFAR-10's"
