@@ -6,9 +6,10 @@ root=$(realpath -m "${BASH_SOURCE[0]}/../..")
 # shellcheck disable=SC1091  # checked by itself
 source "$root/scripts/packages.sh"
 
-# The three CIFAR_*_SIZE/_MD5 variables are for the tests, which serve a small stand-in.
+# The CIFAR_ARCHIVE_* and CIFAR_BATCH_SIZE variables are for the tests, which serve a small stand-in.
 archive_size=${CIFAR_ARCHIVE_SIZE:-170052171}
 archive_md5=${CIFAR_ARCHIVE_MD5:-c32a1d4ab5d03f1284b67883e8d87530}
+archive_sha256=${CIFAR_ARCHIVE_SHA256:-c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd}
 batch_size=${CIFAR_BATCH_SIZE:-30730000}
 archive_name=cifar-10-binary.tar.gz
 folder_name=cifar-10-batches-bin
@@ -53,16 +54,21 @@ fault_in() {
     [[ -s $1/batches.meta.txt ]] || echo "batches.meta.txt is missing or empty"
 }
 
+# Has file $1 the sum ($2: md5, sha256) $3? If not, say so.
+has_sum() {
+    local sum
+    sum=$("$2sum" <"$1")
+    [[ ${sum%% *} == "$3" ]] || { say "$1: the $2 check failed: ${sum%% *} instead of $3" && return 1; }
+}
+
 # Is file $1 the archive? If not, say which check failed.
 check_archive() {
-    local bytes md5
+    local bytes
     bytes=$(size_of "$1")
     if ((bytes != archive_size)); then
         say "$1: the size check failed: $bytes bytes instead of $archive_size"
-    else
-        md5=$(md5sum <"$1")
-        [[ ${md5%% *} == "$archive_md5" ]] && return
-        say "$1: the md5 check failed: ${md5%% *} instead of $archive_md5"
+    elif has_sum "$1" md5 "$archive_md5" && has_sum "$1" sha256 "$archive_sha256"; then
+        return 0
     fi
     if begins_like_html "$1"; then
         say "it is a web page (a login page, or a proxy's or server's 'not found'), not the archive"

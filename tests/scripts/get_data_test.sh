@@ -31,11 +31,12 @@ echo '<html>about the data</html>' >"$folder/readme.html"
 make_archive "served/$archive"
 cp -r "$folder" expected
 
-md5_of() { md5sum <"$1" | cut -d ' ' -f 1; }
+sum_of() { "$2sum" <"$1" | cut -d ' ' -f 1; } # FILE md5|sha256
 size_of() { stat -c %s "$1"; }
 CIFAR_ARCHIVE_SIZE=$(size_of "served/$archive")
-CIFAR_ARCHIVE_MD5=$(md5_of "served/$archive")
-export CIFAR_ARCHIVE_SIZE CIFAR_ARCHIVE_MD5
+CIFAR_ARCHIVE_MD5=$(sum_of "served/$archive" md5)
+CIFAR_ARCHIVE_SHA256=$(sum_of "served/$archive" sha256)
+export CIFAR_ARCHIVE_SIZE CIFAR_ARCHIVE_MD5 CIFAR_ARCHIVE_SHA256
 half=$((CIFAR_ARCHIVE_SIZE / 2))
 
 head -c "$half" "served/$archive" >first_half
@@ -182,6 +183,11 @@ begin 'right size, wrong md5'
 run 3 'the md5 check failed' --mirror "$site/plain/wrong"
 check 'the wrong file was kept' gone "$part"
 
+begin 'right md5, wrong sha256'
+CIFAR_ARCHIVE_SHA256=0 run 3 'the sha256 check failed' --mirror "$site/plain/"
+check 'the wrong file was kept' gone "$part"
+CIFAR_ARCHIVE_SHA256=0 run 3 'the sha256 check failed' --archive "served/$archive"
+
 begin 'too long'
 run 3 'the size check failed' --mirror "$site/plain/long"
 check 'the wrong file was kept' gone "$part"
@@ -223,10 +229,10 @@ echo mine >"$dest/$folder/notes"
 run 0 'data_batch_1.bin has 0 bytes' --archive "served/$archive"
 check 'the old folder is lost' test -s "$dest/$folder.~1~/notes"
 
-# The checks of size and md5 pass in these, so that what comes after them is seen.
+# The checks of size and sums pass in these, so that what comes after them is seen.
 run_unchecked() { # STATUS WORDS FILE
-    CIFAR_ARCHIVE_SIZE=$(size_of "served/$3") CIFAR_ARCHIVE_MD5=$(md5_of "served/$3") \
-        run "$1" "$2" --mirror "$site/plain/$3"
+    CIFAR_ARCHIVE_SIZE=$(size_of "served/$3") CIFAR_ARCHIVE_MD5=$(sum_of "served/$3" md5) \
+        CIFAR_ARCHIVE_SHA256=$(sum_of "served/$3" sha256) run "$1" "$2" --mirror "$site/plain/$3"
 }
 
 begin 'not an archive'
