@@ -46,10 +46,11 @@ head -c "$CIFAR_ARCHIVE_SIZE" /dev/urandom >served/wrong
 echo '<!DOCTYPE html><title>Please log in</title>' >served/page
 
 # --- The server. /HOW/FILE sends served/FILE: whole "plain"ly or by Range, "norange" without
-# heed to Range, "no416" with 416 for any Range, "broken" off in the middle unless by Range.
+# heed to Range, "no416" with 416 for any Range, "broken" off in the middle unless by Range, or "endless"ly:
+# 64 MB of it, without a length.
 
 cat >server.py <<'END'
-import http.server, os, re
+import contextlib, http.server, os, re
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -57,6 +58,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open("requests", "a") as log:
             print(self.path, wanted, file=log)
         how, name = self.path.split("/")[1:]
+        if how == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # who asked goes away
+                for _ in range(1024):
+                    self.wfile.write(bytes(65536))
+            return
         try:
             with open("served/" + name, "rb") as file:
                 body = file.read()
@@ -191,6 +199,11 @@ CIFAR_ARCHIVE_SHA256=0 run 3 'the sha256 check failed' --archive "served/$archiv
 begin 'too long'
 run 3 'the size check failed' --mirror "$site/plain/long"
 check 'the wrong file was kept' gone "$part"
+
+begin 'a server that sends for ever, then a mirror that has the archive'
+run 0 "the size check failed: $((CIFAR_ARCHIVE_SIZE + 1)) bytes instead of $CIFAR_ARCHIVE_SIZE" \
+    --mirror "$site/endless/$archive" --mirror "$site/plain/"
+check 'it asked the endless one again' test "$(grep -c endless requests)" = 1
 
 begin 'too short, then the rest'
 run 3 "the size check failed: $half bytes instead of $CIFAR_ARCHIVE_SIZE" --mirror "$site/plain/short"
