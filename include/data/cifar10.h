@@ -14,7 +14,8 @@ enum {
     CIFAR10_PIXELS = CIFAR10_CHANNELS * CIFAR10_SIDE * CIFAR10_SIDE,
     CIFAR10_RECORD = 1 + CIFAR10_PIXELS, /* bytes */
     CIFAR10_TRAIN_FILES = 5,
-    CIFAR10_NAME = 32, /* room for a class name and its final zero */
+    CIFAR10_MOST = 350000, /* images in a batch file; 35 times the original */
+    CIFAR10_NAME = 32,     /* room for a class name and its final zero */
 };
 
 enum cifar10_part { CIFAR10_TRAIN, CIFAR10_TEST };

@@ -1,6 +1,7 @@
 #include "app/settings.h"
 
 #include "base/file.h"
+#include "data/cifar10.h"
 #include "device/device.h"
 
 #include <ctype.h>
@@ -108,8 +109,9 @@ static const struct option_row {
      "adds the matrix of real against predicted classes"},
     {TEST | CLASSES, "json", NULL, FLAG, AT(json), 0, 0, NULL, NULL,
      "prints one JSON object and nothing else"},
-    {SYNTH, "train", "N", WHOLE, AT(synth_train), 5, 1e6, "50000", NULL, "training images"},
-    {SYNTH, "test", "N", WHOLE, AT(synth_test), 1, 1e6, "10000", NULL, "test images"},
+    {SYNTH, "train", "N", WHOLE, AT(synth_train), 5, 5 * CIFAR10_MOST, "50000", NULL,
+     "training images"},
+    {SYNTH, "test", "N", WHOLE, AT(synth_test), 1, CIFAR10_MOST, "10000", NULL, "test images"},
     {EVERY, "help", NULL, FLAG, AT(help), 0, 0, NULL, NULL, "shows this text"},
     {EVERY, "version", NULL, FLAG, AT(version), 0, 0, NULL, NULL,
      "shows the versions of the program and its libraries, and the devices built in"},

@@ -18,7 +18,7 @@ static const char TEST_FILE[] = "test_batch.bin";
 const char cifar10_names_file[] = "batches.meta.txt";
 static const char USUAL_FOLDER[] = "cifar-10-batches-bin";
 
-enum { LARGEST_BATCH = 1 << 30 }; /* bytes; 35 times the original */
+enum { LARGEST_BATCH = CIFAR10_MOST * CIFAR10_RECORD }; /* bytes */
 
 /* How to get the right files, at the end of most messages. */
 #define GET_DATA                                                                                   \

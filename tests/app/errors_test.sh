@@ -42,7 +42,7 @@ copy batch-missing && rm batch-missing/data_batch_3.bin
 copy test-missing && rm test-missing/test_batch.bin
 copy batch-cut && truncate -s -1 batch-cut/data_batch_2.bin
 copy batch-empty && : >batch-empty/data_batch_2.bin
-copy batch-large && truncate -s $((349412 * 3073 - 1074)) batch-large/data_batch_5.bin
+copy batch-large && truncate -s $((350001 * 3073)) batch-large/data_batch_5.bin
 copy label && printf '\012' | dd of=label/test_batch.bin bs=1 seek=$((3 * 3073)) conv=notrunc status=none
 copy batch-folder && rm batch-folder/data_batch_1.bin && mkdir batch-folder/data_batch_1.bin
 copy batch-pipe && rm batch-pipe/data_batch_1.bin && mkfifo batch-pipe/data_batch_1.bin
