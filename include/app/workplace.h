@@ -18,8 +18,9 @@ struct workplace {
     struct device *device;
 };
 
-/* Opens the device, finds and loads the data (the training part only if `training`). Who does not
- * train but names a state gets the names of its run's model and data, borrowed from the workplace.
+/* Opens the device, finds and loads the data (the training part, as far as settings->limit, only if
+ * `training`). Who does not train but names a state gets the names of its run's model and data,
+ * borrowed from the workplace.
  * Errors: STATUS_DEVICE, STATUS_DATA, STATUS_CHECKPOINT; nothing is left to close then. */
 bool workplace_open(struct workplace *workplace, struct settings *settings, bool training,
                     struct error *error);

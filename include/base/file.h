@@ -19,9 +19,9 @@ struct file {
  * else that is no regular file (never blocks on a pipe). file_close() it afterwards. */
 bool file_open(struct file *file, const char *path, enum status status, struct error *error);
 
-/* Reads all file->size bytes into `bytes`. Errors: a failing read, or a file that became shorter,
- * with the byte where it ended. */
-bool file_read(const struct file *file, uint8_t *bytes, struct error *error);
+/* Reads the first `size` bytes, at most file->size, into `bytes`. Errors: a failing read, or a file
+ * that became shorter, with the byte where it ended. */
+bool file_read(const struct file *file, uint8_t *bytes, size_t size, struct error *error);
 
 void file_close(struct file *file);
 

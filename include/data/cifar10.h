@@ -46,13 +46,12 @@ const char *cifar10_file(enum cifar10_part part, int index);
  * the packed archive) and on how to get the right files. */
 bool cifar10_find(char folder[4096], const char *dir, struct error *error);
 
-/* Loads one part from the folder that cifar10_find() found. Every label is checked. Errors
- * (STATUS_DATA): a missing, unreadable, empty or cut batch, a label above 9, with file and byte. */
-bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part,
+/* Loads one part from the folder that cifar10_find() found, or its first `limit` images alone if
+ * that is not 0: memory and time are for these, but every batch must be there. Their labels are
+ * checked. Errors (STATUS_DATA): a missing, unreadable, empty or cut batch, a label above 9, with
+ * file and byte. */
+bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part, int64_t limit,
                   struct error *error);
-
-/* Keeps the first `count` images, if there are more, and gives the rest of the memory back. */
-void cifar10_limit(struct cifar10 *images, int64_t count);
 
 /* A number that tells two data sets apart, by all their bytes; begin with `seed` 0, go on with the
  * number of the part before. As fast as memory is read; no protection against forgery. */

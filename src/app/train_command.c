@@ -399,8 +399,6 @@ static bool train_locked(struct settings *s, struct output_locks *locks, struct 
         if (good) {
             s->device = w.device->ops->name; /* what "auto" has come to */
             s->data = w.folder;
-            if (s->limit > 0)
-                cifar10_limit(&w.train, s->limit);
             good = train_with(s, &w, resumes ? &state : NULL, kept, locks, error);
             workplace_close(&w);
         }

@@ -45,8 +45,8 @@ bool workplace_open(struct workplace *w, struct settings *settings, bool trainin
         device_open(&w->device, settings->device, &options, error) &&
         cifar10_find(w->folder, dir != NULL && dir[0] != '\0' ? dir : DEFAULT_DATA, error) &&
         cifar10_load_names(&w->names, w->folder, error) &&
-        cifar10_load(&w->test, w->folder, CIFAR10_TEST, error) &&
-        (!training || cifar10_load(&w->train, w->folder, CIFAR10_TRAIN, error));
+        cifar10_load(&w->test, w->folder, CIFAR10_TEST, 0, error) &&
+        (!training || cifar10_load(&w->train, w->folder, CIFAR10_TRAIN, settings->limit, error));
     w->synthetic = good && synth_is_synthetic(&w->names);
     if (!good)
         workplace_close(w);

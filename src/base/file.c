@@ -45,9 +45,9 @@ bool file_open(struct file *file, const char *path, enum status status, struct e
     return true;
 }
 
-bool file_read(const struct file *file, uint8_t *bytes, struct error *error) {
-    for (size_t at = 0; at < file->size;) {
-        ssize_t got = read(file->descriptor, bytes + at, file->size - at);
+bool file_read(const struct file *file, uint8_t *bytes, size_t size, struct error *error) {
+    for (size_t at = 0; at < size;) {
+        ssize_t got = read(file->descriptor, bytes + at, size - at);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)

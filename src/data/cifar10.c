@@ -148,7 +148,7 @@ static bool check_labels(const uint8_t *records, size_t size, const char *path,
     return true;
 }
 
-bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part,
+bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part, int64_t limit,
                   struct error *error) {
     struct file files[CIFAR10_TRAIN_FILES];
     char paths[CIFAR10_TRAIN_FILES][PATH_MAX];
@@ -160,25 +160,24 @@ bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part 
         good = open_batch(&files[opened], paths[opened], folder, part, opened, error);
         total += good ? files[opened].size : 0;
     }
-    images->records = good ? memory_new(total, 1) : NULL;
     images->count = (int64_t)(total / CIFAR10_RECORD);
+    if (limit > 0 && limit < images->count)
+        images->count = limit;
+    size_t left = (size_t)images->count * CIFAR10_RECORD;
+    images->records = good ? memory_new(left, 1) : NULL;
     uint8_t *at = images->records;
-    for (int i = 0; good && i < opened; at += files[i].size, i++)
-        good = file_read(&files[i], at, error) && check_labels(at, files[i].size, paths[i], error);
+    for (int i = 0; good && i < opened; i++) {
+        const size_t size = files[i].size < left ? files[i].size : left;
+        good = file_read(&files[i], at, size, error) && check_labels(at, size, paths[i], error);
+        at += size;
+        left -= size;
+    }
 
     for (int i = 0; i < opened; i++)
         file_close(&files[i]);
     if (!good)
         cifar10_free(images);
     return good;
-}
-
-void cifar10_limit(struct cifar10 *images, int64_t count) {
-    if (count >= images->count)
-        return;
-    uint8_t *kept = realloc(images->records, (size_t)count * CIFAR10_RECORD);
-    images->records = kept != NULL ? kept : images->records;
-    images->count = count;
 }
 
 static uint64_t mix(uint64_t sum, uint64_t word) {
@@ -220,7 +219,7 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
     }
     if (!file_open(&file, path, STATUS_DATA, error))
         return false;
-    bool good = file.size <= MOST && file_read(&file, (uint8_t *)text, error);
+    bool good = file.size <= MOST && file_read(&file, (uint8_t *)text, file.size, error);
     file_close(&file);
     if (file.size > MOST)
         return error_set(error, STATUS_DATA,

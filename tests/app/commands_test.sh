@@ -206,6 +206,12 @@ check 'the loss of a step in full precision; the limit in the log' json t1.jsonl
 assert r[0]['limit'] == 200 and r[0]['train_images'] == 200, r[0]
 single = lambda x: struct.unpack('f', struct.pack('f', x))[0]
 assert all(x['loss'] == float('%.9g' % single(x['loss'])) for x in r if x['event'] == 'step')"
+cp -r data large && truncate -s $((350000 * 3073)) large/data_batch_5.bin # 1 GiB, sparse
+check 'no memory for images beyond --limit' python3 -c "import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 500000" \
+    cifar-train --data large --epochs 1 --limit 200 --threads 1 --model large.ckpt --last large.last --quiet --log-every 1
+check 'they are not looked at, either: the same data, the same run' cmp t1.ckpt large.ckpt
 cp t1.jsonl twice.jsonl
 cifar-train --seed 1 --lr 0.002 --weight-decay 0.03 --epochs 1 --limit 200 --model other.ckpt --last other.last --log twice.jsonl --overwrite >out
 check 'a log is begun anew; the seed is in it' json twice.jsonl "$py r = jl(); assert len(r) == 3 and r[0]['seed'] == 1"

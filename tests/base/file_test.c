@@ -73,7 +73,7 @@ static void reads_all_bytes(void **state) {
         make(cases[i].path, cases[i].text);
         assert_true(file_open(&file, cases[i].path, STATUS_DATA, &error));
         assert_int_equal(file.size, size);
-        assert_true(file_read(&file, bytes, &error));
+        assert_true(file_read(&file, bytes, size, &error));
         assert_memory_equal(bytes, cases[i].text, size);
         assert_int_equal(bytes[size], "0123456789abcde"[size]); /* no byte more */
         file_close(&file);
@@ -138,7 +138,7 @@ static void read_notices_a_file_that_shrank(void **state) {
     make("file", "0123456789");
     assert_true(file_open(&file, "file", STATUS_DATA, &error));
     assert_int_equal(truncate("file", 3), 0);
-    assert_false(file_read(&file, bytes, &error));
+    assert_false(file_read(&file, bytes, sizeof bytes, &error));
     assert_says(&error, STATUS_DATA, "file: ended at byte 3, but had 10 bytes");
     file_close(&file);
 }
@@ -148,7 +148,7 @@ static void read_reports_what_the_system_says(void **state) {
     uint8_t byte;
     (void)state;
     const struct file file = {open(".", O_RDONLY), "name", 1, STATUS_CHECKPOINT};
-    assert_false(file_read(&file, &byte, &error));
+    assert_false(file_read(&file, &byte, 1, &error));
     assert_says(&error, STATUS_CHECKPOINT, "name: reading failed at byte 0: Is a directory");
     close(file.descriptor);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -74,7 +75,7 @@ static void loads_what_was_saved(void **state) {
     for (int part = CIFAR10_TRAIN; part <= CIFAR10_TEST; part++) {
         struct error error;
         struct cifar10 images;
-        assert_true(cifar10_load(&images, "data", part, &error));
+        assert_true(cifar10_load(&images, "data", part, 0, &error));
         assert_int_equal(images.count, counts[part]);
         for (int64_t i = 0; i < images.count; i++)
             for (int64_t j = 0; j < CIFAR10_RECORD; j++)
@@ -115,6 +116,29 @@ static void saving_reports_a_missing_folder(void **state) {
     assert_non_null(strstr(error.text, "missing/test_batch.bin: cannot be written"));
     assert_false(cifar10_save_names(&cifar10_official_names, "missing", &error));
     assert_non_null(strstr(error.text, "missing/batches.meta.txt: cannot be written"));
+}
+
+/* Batches of 2, 3, 2, 3 and 3 images, cut within a batch and between two. */
+static void loads_the_first_images_alone(void **state) {
+    (void)state;
+    make_data("data");
+    poke("data/data_batch_3.bin", CIFAR10_RECORD, 10); /* image 6 */
+    for (int limit = 1; limit <= 6; limit++) {
+        struct error error;
+        struct cifar10 images;
+        assert_true(cifar10_load(&images, "data", CIFAR10_TRAIN, limit, &error));
+        assert_int_equal(images.count, limit);
+        for (int64_t i = 0; i < limit; i++)
+            for (int64_t j = 0; j < CIFAR10_RECORD; j++)
+                assert_int_equal(images.records[i * CIFAR10_RECORD + j],
+                                 byte_at(CIFAR10_TRAIN, i, j));
+        cifar10_free(&images);
+        assert_false(cifar10_load(&images, "data", CIFAR10_TRAIN, 7, &error));
+        assert_says(&error, "byte 3073, the label of image 1, is 10");
+        assert_true(cifar10_load(&images, "data", CIFAR10_TEST, TEST + limit, &error));
+        assert_int_equal(images.count, TEST);
+        cifar10_free(&images);
+    }
 }
 
 /* The damage, done to batch 3 of a good data set. */
@@ -182,13 +206,28 @@ static void damaged_batches_are_refused(void **state) {
         struct cifar10 images;
         make_data("data");
         cases[i].damage();
-        assert_false(cifar10_load(&images, "data", CIFAR10_TRAIN, &error));
+        assert_false(cifar10_load(&images, "data", CIFAR10_TRAIN, 0, &error));
         assert_says_all(&error, cases[i].says);
         assert_null(images.records);
-        assert_true(cifar10_load(&images, "data", CIFAR10_TEST, &error)); /* which is good */
+        assert_true(cifar10_load(&images, "data", CIFAR10_TEST, 0, &error)); /* which is good */
         cifar10_free(&images);
         assert_int_equal(system("rm -r data"), 0);
     }
+}
+
+/* What cifar-synth may draw can be read; none of what is beyond the limit is. */
+static void reads_of_the_largest_batch_what_is_wanted(void **state) {
+    struct error error;
+    struct cifar10 images;
+    (void)state;
+    make_data("data");
+    assert_int_equal(truncate(BATCH, (off_t)CIFAR10_MOST * CIFAR10_RECORD), 0); /* sparse */
+    assert_true(cifar10_load(&images, "data", CIFAR10_TRAIN, 9, &error));
+    assert_int_equal(images.count, 9);
+    cifar10_free(&images);
+    struct rusage used;
+    assert_int_equal(getrusage(RUSAGE_SELF, &used), 0);
+    assert_in_range(used.ru_maxrss, 1, 500000); /* KiB at most; a batch has 1,050,341 */
 }
 
 /* The byte where the damage lies counts from the beginning of its file, not of the part. */
@@ -203,10 +242,10 @@ static void every_batch_is_checked(void **state) {
         char path[64];
         snprintf(path, sizeof path, "data/%s", cifar10_file(parts[i], i % CIFAR10_TRAIN_FILES));
         poke(path, CIFAR10_RECORD, 10);
-        assert_false(cifar10_load(&images, "data", parts[i], &error));
+        assert_false(cifar10_load(&images, "data", parts[i], 0, &error));
         assert_says_all(&error, (struct says){path, "byte 3073,", "from 0 to 9"});
         poke(path, CIFAR10_RECORD, 9);
-        assert_true(cifar10_load(&images, "data", parts[i], &error));
+        assert_true(cifar10_load(&images, "data", parts[i], 0, &error));
         cifar10_free(&images);
     }
 }
@@ -218,7 +257,7 @@ static void a_batch_that_may_not_be_read_is_refused(void **state) {
     need_no_root();
     make_data("data");
     chmod(BATCH, 0);
-    assert_false(cifar10_load(&images, "data", CIFAR10_TRAIN, &error));
+    assert_false(cifar10_load(&images, "data", CIFAR10_TRAIN, 0, &error));
     assert_says_all(&error, (struct says){BATCH, "cannot be opened", "Permission denied"});
 }
 
@@ -482,6 +521,8 @@ int main(void) {
         IN_SCRATCH(loads_what_was_saved),
         IN_SCRATCH(saves_training_images_evenly_over_five_files),
         IN_SCRATCH(saving_reports_a_missing_folder),
+        IN_SCRATCH(loads_the_first_images_alone),
+        IN_SCRATCH(reads_of_the_largest_batch_what_is_wanted),
         IN_SCRATCH(damaged_batches_are_refused),
         IN_SCRATCH(every_batch_is_checked),
         IN_SCRATCH(a_batch_that_may_not_be_read_is_refused),

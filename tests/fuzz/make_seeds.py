@@ -313,6 +313,7 @@ def batches_seeds():
     seed("test_missing", TEST_PART | FILES, record(9), 1 << 5)
     seed("test_cifar100", TEST_PART | FILES, b"\1" + record(50))
     seed("train", FILES, b"".join(record(label) for label in range(5)))
+    seed("train_limited", FILES, b"".join(record(label) for label in (0, 1, 255, 3, 4)), 1 << 7)
     seed("train_label", FILES, b"".join(record(label) for label in (1, 2, 3, 4, 255)))
     for file in range(5):
         seed(f"train_missing_{file}", FILES, b"".join(map(record, range(5))), 1 << file)
