@@ -12,7 +12,7 @@ struct workplace {
     struct metadata about; /* what the state says whose run is judged, if one was named */
     char folder[4096];     /* of the batches */
     struct cifar10_names names;
-    bool synthetic; /* drawn by cifar-synth */
+    bool synthetic; /* drawn by cifar-synth, as names or labels tell */
     struct cifar10 train, test;
     int threads;
     struct device *device;

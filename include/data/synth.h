@@ -4,11 +4,17 @@
 
 #include "data/cifar10.h"
 
-/* The names of the ten kinds, by label. A data set with these names is a synthetic one. */
+/* The names of the ten kinds, by label. */
 extern const struct cifar10_names synth_names;
 
-/* Whether a data set with these names was drawn by this program. */
-bool synth_is_synthetic(const struct cifar10_names *names);
+/* Whether these are the names of the ten kinds: a data set with them says that it is synthetic. */
+bool synth_has_names(const struct cifar10_names *names);
+
+/* Whether the labels of a part, or of its beginning, are such as synth_draw() gives, so that
+ * synthetic images are known also where the names were lost: no label twice in any ten, and not
+ * each ten in the same order, as in a set that was made to go round. In CIFAR-10 one ten in 2,800
+ * is like that. Less than two tens tell nothing: people, too, take one image of each class. */
+bool synth_has_labels(const struct cifar10 *images);
 
 /* Draws `count` images of one part into newly allocated records. Every ten images in a row, from
  * the first on, are the ten kinds in random order, so that labels are balanced. Image i of a part

@@ -19,7 +19,7 @@ static bool prepare_folder(const char *folder, struct error *error) {
                          strerror(errno));
     if (!cifar10_find(found, folder, &nothing))
         return true; /* no data set is there; what else is wrong shows when writing */
-    if (cifar10_load_names(&names, found, &nothing) && synth_is_synthetic(&names))
+    if (cifar10_load_names(&names, found, &nothing) && synth_has_names(&names))
         return true;
     return error_set(error, STATUS_FAILURE,
                      "%s: holds a data set that this program did not draw, and it will not be "

@@ -47,7 +47,8 @@ bool workplace_open(struct workplace *w, struct settings *settings, bool trainin
         cifar10_load_names(&w->names, w->folder, error) &&
         cifar10_load(&w->test, w->folder, CIFAR10_TEST, 0, error) &&
         (!training || cifar10_load(&w->train, w->folder, CIFAR10_TRAIN, settings->limit, error));
-    w->synthetic = good && synth_is_synthetic(&w->names);
+    w->synthetic = good && (synth_has_names(&w->names) || synth_has_labels(&w->test) ||
+                            synth_has_labels(&w->train));
     if (!good)
         workplace_close(w);
     return good;

@@ -17,11 +17,26 @@ enum kind { DISC, RING, SQUARE, TRIANGLE, CROSS, STAR, CRESCENT, HEART, ARROW, D
 const struct cifar10_names synth_names = {
     {"disc", "ring", "square", "triangle", "cross", "star", "crescent", "heart", "arrow", "drop"}};
 
-bool synth_is_synthetic(const struct cifar10_names *names) {
+bool synth_has_names(const struct cifar10_names *names) {
     for (int label = 0; label < CIFAR10_CLASSES; label++)
         if (strncmp(names->name[label], synth_names.name[label], CIFAR10_NAME) != 0)
             return false;
     return true;
+}
+
+bool synth_has_labels(const struct cifar10 *images) {
+    bool varied = false;
+    unsigned seen = 0; /* of the labels in these ten, a bit each */
+    for (int64_t i = 0; i < images->count; i++) {
+        const uint8_t *record = images->records + i * CIFAR10_RECORD;
+        seen = i % CIFAR10_CLASSES == 0 ? 0 : seen;
+        if (seen >> record[0] & 1)
+            return false;
+        seen |= 1U << record[0];
+        varied = varied || (i >= CIFAR10_CLASSES &&
+                            record[0] != *(record - CIFAR10_CLASSES * CIFAR10_RECORD));
+    }
+    return varied && images->count >= 2 * CIFAR10_CLASSES;
 }
 
 /* Random numbers: SplitMix64 (Steele, Lea and Flood, 2014), which starts anywhere at no cost, so

@@ -316,12 +316,26 @@ check 'an empty CIFAR10_DIR is none' has out 'data +data: 200'
 CIFAR10_DIR=$PWD/data/ cifar-test --grid '' >out
 check 'CIFAR10_DIR' has out "data +$PWD/data: 200"
 check '--data wins over CIFAR10_DIR' env CIFAR10_DIR=nowhere cifar-test --data data --grid ''
-mkdir official && cp data/test_batch.bin official
+mkdir official
+python3 - <<'END'
+b = open('data/test_batch.bin', 'rb').read(); r = [b[i:i + 3073] for i in range(0, len(b), 3073)]
+open('official/test_batch.bin', 'wb').write(b''.join(sorted(r, key=lambda x: x[1:]))) # in no order of cifar-synth's
+END
 cifar-test --data official --grid '' >out
 check 'without names the data is CIFAR-10; a test needs no training images' has out 'data +official: 200 test images \(CIFAR-10\)$'
 check 'the official names' has out '^Real labels:( +(airplane|automobile|bird|cat|deer|dog|frog|horse|ship|truck)){10}$'
 cifar-test --data official --grid '' --json >out
 check 'CIFAR-10 in JSON' json out "$py t = j(); assert t['synthetic'] is False and t['data'] == 'official' and t['device'] == 'cpu'"
+cp -r data nameless && rm nameless/batches.meta.txt
+cifar-test --data nameless --grid '' --json >out
+check 'without names synthetic images stay synthetic' json out "$py assert j()['synthetic'] is True"
+printf '%s\n' {a..j} >nameless/batches.meta.txt
+cifar-train --data nameless --epochs 1 --limit 25 --model named.ckpt --last named.last >out
+check 'with other names, too' has out 'data +nameless: 25 training and 200 test images \(synthetic images, drawn by cifar-synth: not CIFAR-10\)'
+check 'so says the checkpoint' about named.ckpt "assert m['trained_on'].startswith('synthetic images'), m"
+cp official/test_batch.bin nameless
+cifar-train --data nameless --epochs 1 --limit 25 --model named.ckpt --last named.last --overwrite >out
+check 'beside other test images, too' has out 'data +nameless: 25 training .*\(synthetic'
 python3 - <<'END'
 import json, struct
 b = open('best.ckpt', 'rb').read(); n = struct.unpack('<Q', b[:8])[0]

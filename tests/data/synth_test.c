@@ -37,9 +37,48 @@ static void names_are_distinct_words(void **state) {
 static void only_all_ten_names_are_synthetic(void **state) {
     (void)state;
     struct cifar10_names names = synth_names;
-    assert_true(synth_is_synthetic(&names));
+    assert_true(synth_has_names(&names));
     names.name[9][0] = 'x';
-    assert_false(synth_is_synthetic(&names));
+    assert_false(synth_has_names(&names));
+}
+
+static void swap_labels(struct cifar10 *images, int64_t i, int64_t j) {
+    uint8_t *one = images->records + i * CIFAR10_RECORD,
+            *other = images->records + j * CIFAR10_RECORD;
+    const uint8_t label = *one;
+    assert_true(label != *other);
+    *one = *other;
+    *other = label;
+}
+
+/* Also as far as --limit goes, but not from another image than the first on. */
+static void its_labels_are_known_again(void **state) {
+    (void)state;
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        struct cifar10 images = drawn((enum cifar10_part)(seed % 2), 99, seed);
+        for (int64_t count = 0; count <= 99; count++)
+            assert_int_equal(synth_has_labels(&(struct cifar10){images.records, count}),
+                             count >= 20);
+        const struct cifar10 later = {images.records + CIFAR10_RECORD, 98};
+        assert_false(synth_has_labels(&later));
+        cifar10_free(&images);
+    }
+}
+
+static void other_labels_are_not_taken_for_its_own(void **state) {
+    (void)state;
+    struct cifar10 images = drawn(CIFAR10_TEST, 99, 0);
+    swap_labels(&images, 87, 92); /* in two different tens */
+    assert_false(synth_has_labels(&images));
+    for (int64_t i = 0; i < images.count; i++)
+        images.records[i * CIFAR10_RECORD] = (uint8_t)((i + 3) % CIFAR10_CLASSES);
+    assert_false(synth_has_labels(&images)); /* they only go round */
+    swap_labels(&images, 90, 91);
+    assert_true(synth_has_labels(&images));
+    for (int64_t i = 0; i < images.count; i++)
+        images.records[i * CIFAR10_RECORD] = (uint8_t)(i / 10);
+    assert_false(synth_has_labels(&images)); /* class by class */
+    cifar10_free(&images);
 }
 
 /* Counts differ by one at most, whatever the number of images. */
@@ -161,6 +200,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_distinct_words),
         cmocka_unit_test(only_all_ten_names_are_synthetic),
+        cmocka_unit_test(its_labels_are_known_again),
+        cmocka_unit_test(other_labels_are_not_taken_for_its_own),
         cmocka_unit_test(labels_are_balanced),
         cmocka_unit_test(labels_are_in_random_order),
         cmocka_unit_test(the_same_seed_draws_the_same_bytes),
