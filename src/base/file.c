@@ -394,7 +394,7 @@ static bool read_whole(const char *path, uint8_t **bytes, size_t *size, struct e
         return false;
     *bytes = memory_new(file.size, 1);
     *size = file.size;
-    const bool good = file_read(&file, *bytes, error);
+    const bool good = file_read(&file, *bytes, file.size, error);
     file_close(&file);
     if (!good)
         free(*bytes);
