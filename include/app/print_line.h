@@ -1,5 +1,5 @@
 /* Output for people that names files. */
 #pragma once
 
-/* printf() of one line, without its line feed, and with what a terminal would act on made '?'. */
+/* Prints a line, which is given without its line feed; what a terminal would act on becomes '?'. */
 void print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,6 +1,6 @@
 /* The reader of a run's log that is there.
  *
- * Input: a byte for the epoch and one for the step in which the run goes on, one whose low four
+ * Input: a byte for the epoch and one for the step in which the run goes on, one whose low two
  * bits say how many times 64 KiB of zeros follow the rest, which is the log.
  *
  * Asserted: what is said of it is possible; it is left as it was until the run goes on, and then
@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return -1;
     const int64_t epoch = data[0], step = data[1];
     const char *bytes = (const char *)data + 3;
-    const size_t count = size - 3, hole = (size_t)(data[2] & 15) << 16;
+    const size_t count = size - 3, hole = (size_t)(data[2] & 3) << 16;
     struct run_log_summary found = {0};
     fuzz_file_fill(DESCRIPTOR, bytes, count, count + hole);
     const size_t all = content(before);

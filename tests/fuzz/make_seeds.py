@@ -428,7 +428,7 @@ def log_seeds():
     for position in ((0, 0), (1, 0), (1, 5), (1, 9), (2, 0), (2, 5), (3, 0), (255, 255)):
         seed(f"at_{position[0]}_{position[1]}", *whole, at=position)
     seed("empty", end=b"")
-    seed("hole", hole=15, end=b"")
+    seed("hole", hole=3, end=b"")
     seed("start", start)
     seed("no_line_feed", start, end=b"")
     seed("torn", *whole[:3], b'{"event":"st', end=b"")
