@@ -50,6 +50,10 @@ bool file_lies_beside(const char *path, const char *beside);
  * Errors are STATUS_FAILURE; the temporary file is removed. */
 bool file_replace(const char *path, const void *bytes, size_t size, struct error *error);
 
+/* Syncs the folder that `path` lies in: only then is a rename there safe from a power cut. Where a
+ * folder cannot be synced, nothing needs to be done. False: errno says why. */
+bool file_sync_folder_of(const char *path);
+
 /* Whether file_replace(path) can be expected to work, found out by making and removing its
  * temporary file; those that killed processes left there are removed, too: a writer holds a lock on
  * its own while it lives, so no other's is touched. `path` itself is not touched. The error says

@@ -1,49 +1,98 @@
 #include "app/commands.h"
 #include "app/print_line.h"
+#include "base/folder.h"
 #include "data/synth.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* A folder to write into: new, or one whose data set this program drew. */
-static bool prepare_folder(const char *folder, struct error *error) {
-    char found[4096];
-    struct cifar10_names names;
-    struct error nothing;
-    if (mkdir(folder, 0777) == 0)
-        return true;
-    if (errno != EEXIST)
-        return error_set(error, STATUS_FAILURE, "%s: the folder cannot be made: %s", folder,
-                         strerror(errno));
-    if (!cifar10_find(found, folder, &nothing))
-        return true; /* no data set is there; what else is wrong shows when writing */
-    if (cifar10_load_names(&names, found, &nothing) && synth_has_names(&names))
-        return true;
-    return error_set(error, STATUS_FAILURE,
-                     "%s: holds a data set that this program did not draw, and it will not be "
-                     "overwritten; name another folder",
-                     found);
+static bool is_file_of_set(int folder, const char *name) {
+    struct stat info;
+    bool is =
+        strcmp(name, cifar10_names_file) == 0 || strcmp(name, cifar10_file(CIFAR10_TEST, 0)) == 0;
+    for (int i = 0; i < CIFAR10_TRAIN_FILES; i++)
+        is = is || strcmp(name, cifar10_file(CIFAR10_TRAIN, i)) == 0;
+    return is && fstatat(folder, name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode);
 }
 
-static bool draw(const char *folder, enum cifar10_part part, int64_t count, uint64_t seed,
-                 struct error *error) {
-    struct cifar10 images;
-    synth_draw(&images, part, count, seed);
-    bool good = cifar10_save(&images, folder, part, error);
-    cifar10_free(&images);
-    return good;
+static bool is_at(int descriptor, const char *path) {
+    struct stat own, there;
+    return fstat(descriptor, &own) == 0 && stat(path, &there) == 0 && own.st_dev == there.st_dev &&
+           own.st_ino == there.st_ino;
+}
+
+/* Whether nothing is lost with a folder: it is not there, it is empty, or it holds files of a data
+ * set that this program drew and nothing else. */
+static bool may_replace(const char *folder, struct error *error) {
+    char found[4096], other[NAME_MAX + 1] = ""; /* a file that is none of a data set */
+    struct cifar10_names names;
+    struct error nothing;
+    bool empty = true;
+    DIR *entries = opendir(folder);
+    if (entries == NULL)
+        return errno == ENOENT || errno == ENOTDIR || /* folder_replace() will have a word on it */
+               error_set(error, STATUS_FAILURE, "%s: the folder cannot be read: %s", folder,
+                         strerror(errno));
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        empty = false;
+        if (!is_file_of_set(dirfd(entries), entry->d_name))
+            snprintf(other, sizeof other, "%s", entry->d_name);
+    }
+    const bool set = cifar10_find(found, folder, &nothing);
+    const bool drawn =
+        cifar10_load_names(&names, set ? found : folder, &nothing) && synth_has_names(&names);
+    const bool replaced = !is_at(dirfd(entries), folder); /* by another cifar-synth, meanwhile */
+    closedir(entries);
+    if (replaced)
+        return may_replace(folder, error);
+    if (empty || (drawn && other[0] == '\0'))
+        return true;
+    if (set && !drawn)
+        return error_set(error, STATUS_FAILURE,
+                         "%s: holds a data set that this program did not draw, and it will not be "
+                         "overwritten; name another folder",
+                         found);
+    return error_set(error, STATUS_FAILURE,
+                     "%s: holds %s, which is no file of a synthetic data set and would be lost; "
+                     "name another folder",
+                     folder, other[0] != '\0' ? other : cifar10_names_file);
+}
+
+struct set {
+    const char *folder; /* that it is for */
+    struct cifar10 train, test;
+};
+
+static bool save(void *context, const char *folder, struct error *error) {
+    const struct set *set = context;
+    struct error cause;
+    if (!cifar10_save_names(&synth_names, folder, &cause) ||
+        !cifar10_save(&set->train, folder, CIFAR10_TRAIN, &cause) ||
+        !cifar10_save(&set->test, folder, CIFAR10_TEST, &cause))
+        return error_set(error, cause.status, "%s: the data set could not be written: %s",
+                         set->folder, cause.text);
+    return may_replace(set->folder, error); /* it may have changed since */
 }
 
 bool command_synth(const struct settings *s, struct error *error) {
-    if (!prepare_folder(s->folder, error) ||
-        !cifar10_save_names(&synth_names, s->folder, error) || /* first: it marks the rest */
-        !draw(s->folder, CIFAR10_TRAIN, s->synth_train, (uint64_t)s->seed, error) ||
-        !draw(s->folder, CIFAR10_TEST, s->synth_test, (uint64_t)s->seed, error))
+    struct set set = {.folder = s->folder};
+    if (!may_replace(s->folder, error) || !folder_check_replaceable(s->folder, error))
         return false;
-    print_line("%s: %lld training and %lld test images, synthetic: drawn by cifar-synth with seed "
-               "%lld, not CIFAR-10",
+    synth_draw(&set.train, CIFAR10_TRAIN, s->synth_train, (uint64_t)s->seed);
+    synth_draw(&set.test, CIFAR10_TEST, s->synth_test, (uint64_t)s->seed);
+    const bool good = folder_replace(s->folder, save, &set, error);
+    cifar10_free(&set.train);
+    cifar10_free(&set.test);
+    if (good)
+        print_line("%s: %lld training and %lld test images, synthetic: drawn by cifar-synth with "
+                   "seed %lld, not CIFAR-10",
                s->folder, (long long)s->synth_train, (long long)s->synth_test, (long long)s->seed);
-    return true;
+    return good;
 }

@@ -332,15 +332,13 @@ static bool sync_whole(int descriptor) {
     return result == 0;
 }
 
-/* A rename is only safe from a power cut once its folder has been synced too. File systems that
- * cannot sync a folder answer EINVAL, and there is nothing more to do there. */
-static bool sync_folder_of(const char *path) {
+bool file_sync_folder_of(const char *path) {
     char folder[PATH_MAX];
     folder_of(folder, path);
     int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0)
         return errno == EACCES; /* a folder that may be written but not read */
-    bool synced = sync_whole(descriptor) || errno == EINVAL;
+    bool synced = sync_whole(descriptor) || errno == EINVAL; /* a folder cannot be, there */
     int reason = errno;
     close(descriptor);
     errno = reason;
@@ -368,7 +366,7 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
                          "%s: could not be written (%zu bytes): %s; nothing has been changed", path,
                          size, strerror(reason));
     }
-    if (!sync_folder_of(names.target))
+    if (!file_sync_folder_of(names.target))
         return error_set(error, STATUS_FAILURE,
                          "%s: was written, but its folder could not be synced: %s", path,
                          strerror(errno));

@@ -2,7 +2,9 @@
  * wants it. Counts the calls that save checkpoints: open, write, fsync and close of a temporary
  * file, rename of it, and open, fsync and close of its folder. In the environment:
  *
- *     FAULT_FILES   a pattern, as of the shell, of other files to watch in place of all these
+ *     FAULT_FILES   a pattern, as of the shell, of other files and folders to watch in place of all
+ *                   these; what makes, locks, exchanges and removes folders is counted, too
+ *     FAULT_NO_EXCHANGE  if set, no two names can be exchanged, as on some file systems
  *     FAULT_TRACE   a file to which each call counted adds a line: "NUMBER CALL PATH"
  *     FAULT_AT      the number of the call, from 1, at which the fault begins; 0: none
  *     FAULT_FOR     calls that it is to last; else 1
@@ -28,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -115,8 +118,10 @@ int open(const char *path, int flags, ...) {
     if (watched && fails("open", path))
         return -1;
     const int descriptor = openat(AT_FDCWD, path, flags, mode);
-    if (watched && descriptor >= 0 && descriptor < DESCRIPTORS)
-        paths[descriptor] = strdup(path);
+    if (descriptor >= 0 && descriptor < DESCRIPTORS) {
+        free(paths[descriptor]); /* closedir() closes unseen */
+        paths[descriptor] = watched ? strdup(path) : NULL;
+    }
     if (watched)
         done();
     return descriptor;
@@ -170,10 +175,49 @@ int rename(const char *from, const char *to) {
     return result;
 }
 
+/* Calls of a name, which do nothing else before or after. */
+#define NAMED(call, path, ...)                                                                     \
+    do {                                                                                           \
+        const char *named = path;                                                                  \
+        const bool watched = named != NULL && is_watched(named, 0);                                \
+        if (watched && fails(call, named))                                                         \
+            return -1;                                                                             \
+        const int result = (int)syscall(__VA_ARGS__);                                              \
+        if (watched)                                                                               \
+            done();                                                                                \
+        return result;                                                                             \
+    } while (false)
+
+int mkdir(const char *path, mode_t mode) {
+    NAMED("mkdir", path, SYS_mkdirat, AT_FDCWD, path, mode);
+}
+
+int rmdir(const char *path) {
+    NAMED("rmdir", path, SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+}
+
+int unlinkat(int descriptor, const char *name, int flags) {
+    char path[2 * PATH_MAX];
+    const char *folder = path_of(descriptor);
+    snprintf(path, sizeof path, "%s/%s", folder != NULL ? folder : "?", name);
+    NAMED("unlinkat", path, SYS_unlinkat, descriptor, name, flags);
+}
+
 int flock(int descriptor, int operation) {
-    const char *name = getenv("FAULT_FLOCK");
-    if (name == NULL)
+    const char *reason = getenv("FAULT_FLOCK");
+    if (reason != NULL) {
+        set_errno(reason);
+        return -1;
+    }
+    if (getenv("FAULT_FILES") == NULL) /* no save fails for want of a lock */
         return (int)syscall(SYS_flock, descriptor, operation);
-    set_errno(name);
-    return -1;
+    NAMED("flock", path_of(descriptor), SYS_flock, descriptor, operation);
+}
+
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags) {
+    if (getenv("FAULT_NO_EXCHANGE") != NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    NAMED("exchange", from, SYS_renameat2, from_folder, from, to_folder, to, flags);
 }

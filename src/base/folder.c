@@ -1,0 +1,220 @@
+#include "base/folder.h"
+
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A folder that is to take the place of `target`. */
+struct replacement {
+    char target[PATH_MAX];         /* links followed */
+    char temporary[PATH_MAX + 32]; /* until then */
+    char aside[PATH_MAX + 32];     /* where the old one goes if the two cannot be exchanged */
+    const char *old;               /* where it is afterwards */
+    int descriptor;                /* of the new one, locked */
+};
+
+static bool is_at(int descriptor, const char *path) {
+    struct stat own, there;
+    return fstat(descriptor, &own) == 0 && lstat(path, &there) == 0 && own.st_dev == there.st_dev &&
+           own.st_ino == there.st_ino;
+}
+
+/* Removes a folder of files; or only if it is `abandoned`, which it is not while its maker lives.
+ * That it is not there is as good: another process may be removing it, too. */
+static bool remove_folder(const char *path, bool abandoned) {
+    const int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (descriptor < 0)
+        return errno == ENOENT;
+    /* between opening and locking its maker may have given it its place and ended */
+    const bool may =
+        !abandoned || (flock(descriptor, LOCK_EX | LOCK_NB) == 0 && is_at(descriptor, path));
+    DIR *entries = may ? fdopendir(descriptor) : NULL;
+    if (entries == NULL) {
+        close(descriptor);
+        return false;
+    }
+    int reason = 0;
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlinkat(descriptor, entry->d_name, 0) != 0 && errno != ENOENT)
+            reason = errno;
+    if (reason == 0 && rmdir(path) != 0 && errno != ENOENT)
+        reason = errno;
+    closedir(entries);
+    errno = reason;
+    return reason == 0;
+}
+
+/* Removes the folders TARGET.cifar-PID`ending` of processes that are no more. */
+static void remove_leftovers(const char *target, const char *ending) {
+    char folder[PATH_MAX], leftover[2 * PATH_MAX];
+    const char *slash = strrchr(target, '/'), *name = slash != NULL ? slash + 1 : target;
+    const size_t length = strlen(name);
+    snprintf(folder, sizeof folder, "%.*s", (int)(name - target), target);
+    DIR *entries = opendir(slash != NULL ? folder : ".");
+    if (entries == NULL)
+        return;
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        const char *rest = entry->d_name + length;
+        if (strncmp(entry->d_name, name, length) != 0 || strncmp(rest, ".cifar-", 7) != 0)
+            continue;
+        const size_t digits = strspn(rest + 7, "0123456789");
+        if (digits == 0 || rest[7] == '0' || strcmp(rest + 7 + digits, ending) != 0)
+            continue;
+        snprintf(leftover, sizeof leftover, "%s%s", folder, entry->d_name);
+        remove_folder(leftover, true);
+    }
+    closedir(entries);
+}
+
+/* Makes and locks the new folder. Before the lock is there, another process may take it for
+ * abandoned and remove it. */
+static bool make_locked(struct replacement *r) {
+    while (mkdir(r->temporary, 0777) == 0) {
+        r->descriptor = open(r->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (r->descriptor < 0 && errno != ENOENT) {
+            const int reason = errno;
+            rmdir(r->temporary);
+            errno = reason;
+            return false;
+        }
+        if (r->descriptor >= 0) {
+            flock(r->descriptor, LOCK_EX); /* a file system that cannot will not give it away */
+            if (is_at(r->descriptor, r->temporary))
+                return true;
+            close(r->descriptor);
+        }
+    }
+    return false;
+}
+
+/* What forbids that a folder is replaced, if anything does. */
+static const char *obstacle(const char *target, const struct stat *info) {
+    struct statx more;
+    if (!S_ISDIR(info->st_mode))
+        return "no folder";
+    if (file_same(target, "."))
+        return "the working folder";
+    if (statx(AT_FDCWD, target, 0, 0, &more) == 0 &&
+        (more.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0)
+        return "a mount point";
+    return NULL;
+}
+
+static bool replacement_begin(struct replacement *r, const char *path, struct error *error) {
+    struct stat info;
+    const bool there = realpath(path, r->target) != NULL && stat(r->target, &info) == 0;
+    if (!there && errno != ENOENT)
+        return error_set(error, STATUS_FAILURE, "%s: the folder cannot be made: %s", path,
+                         strerror(errno));
+    if (!there) {
+        if (lstat(path, &info) == 0)
+            return error_set(error, STATUS_FAILURE,
+                             "%s: is a link that leads to no folder; remove it or make its folder",
+                             path);
+        size_t length = strlen(path);
+        while (length > 1 && path[length - 1] == '/')
+            length--;
+        snprintf(r->target, sizeof r->target, "%.*s", (int)length, path);
+    } else {
+        const char *what = obstacle(r->target, &info);
+        if (what != NULL)
+            return error_set(error, STATUS_FAILURE,
+                             "%s: is %s and cannot be replaced; name another folder", path, what);
+        if (access(r->target, R_OK | W_OK | X_OK) != 0)
+            return error_set(error, STATUS_FAILURE, "%s: the folder cannot be replaced: %s", path,
+                             strerror(errno));
+    }
+    snprintf(r->temporary, sizeof r->temporary, "%s.cifar-%ld.tmp", r->target, (long)getpid());
+    snprintf(r->aside, sizeof r->aside, "%s.cifar-%ld.old", r->target, (long)getpid());
+    r->old = r->temporary;
+    remove_leftovers(r->target, ".tmp");
+    if (!make_locked(r))
+        return error_set(error, STATUS_FAILURE,
+                         "%s: cannot be written: creating %s beside it failed: %s", path,
+                         r->temporary, strerror(errno));
+    if (there)
+        fchmod(r->descriptor, info.st_mode & 07777); /* as far as that is possible */
+    return true;
+}
+
+static void replacement_end(struct replacement *r) {
+    remove_folder(r->temporary, false);
+    close(r->descriptor);
+}
+
+static bool exchange(const struct replacement *r) {
+    return renameat2(AT_FDCWD, r->temporary, AT_FDCWD, r->target, RENAME_EXCHANGE) == 0;
+}
+
+static bool move_aside(struct replacement *r) {
+    if (!remove_folder(r->aside, false) || rename(r->target, r->aside) != 0)
+        return false;
+    r->old = r->aside;
+    return true;
+}
+
+/* Others may be putting theirs there meanwhile: each time it is looked at anew. */
+static bool put_in_place(struct replacement *r) {
+    while (rename(r->temporary, r->target) != 0) { /* done where nothing is, or an empty folder */
+        if (errno == ENOTEMPTY || errno == EEXIST) {
+            if (exchange(r))
+                return true;
+            if ((errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) && move_aside(r))
+                continue;
+            if (errno == ENOENT) /* another has just moved it aside */
+                continue;
+        }
+        const int reason = errno;
+        if (r->old == r->aside)
+            rename(r->aside, r->target);
+        errno = reason;
+        return false;
+    }
+    return true;
+}
+
+bool folder_replace(const char *path, folder_fill *fill, void *context, struct error *error) {
+    struct replacement r;
+    if (!replacement_begin(&r, path, error))
+        return false;
+    bool good = fill(context, r.temporary, error);
+    if (good && !put_in_place(&r))
+        good = error_set(error, STATUS_FAILURE,
+                         "%s: the folder could not be replaced: %s; nothing has been changed; name "
+                         "another folder",
+                         path, strerror(errno));
+    if (!good) {
+        replacement_end(&r);
+        return false;
+    }
+    if (!file_sync_folder_of(r.target))
+        good = error_set(error, STATUS_FAILURE,
+                         "%s: was written, but the folder that it is in could not be synced: %s",
+                         path, strerror(errno));
+    if (!remove_folder(r.old, false))
+        good = error_set(error, STATUS_FAILURE,
+                         "%s: was written, but what was there before, now %s, could not be "
+                         "removed: %s",
+                         path, r.old, strerror(errno));
+    remove_leftovers(r.target, ".old");
+    close(r.descriptor);
+    return good;
+}
+
+bool folder_check_replaceable(const char *path, struct error *error) {
+    struct replacement r;
+    if (!replacement_begin(&r, path, error))
+        return false;
+    replacement_end(&r);
+    return true;
+}
