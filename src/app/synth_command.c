@@ -93,6 +93,7 @@ bool command_synth(const struct settings *s, struct error *error) {
     if (good)
         print_line("%s: %lld training and %lld test images, synthetic: drawn by cifar-synth with "
                    "seed %lld, not CIFAR-10",
-               s->folder, (long long)s->synth_train, (long long)s->synth_test, (long long)s->seed);
+                   s->folder, (long long)s->synth_train, (long long)s->synth_test,
+                   (long long)s->seed);
     return good;
 }
