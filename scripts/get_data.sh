@@ -61,13 +61,24 @@ has_sum() {
     [[ ${sum%% *} == "$3" ]] || { say "$1: the $2 check failed: ${sum%% *} instead of $3" && return 1; }
 }
 
+# Does archive $1 hold nothing but files and folders, all of them to lie below where it is unpacked?
+holds_plain_files() {
+    local list strange
+    list=$(tar -tvz --numeric-owner <"$1") ||
+        { say "$1: cannot be unpacked (see tar's words above)" && return 1; }
+    strange=$(grep -m 1 -E '^[^-d]| /|[ /]\.\.(/|$)' <<<"$list") || return 0
+    say "$1: holds what CIFAR-10 does not: $strange"
+    return 1
+}
+
 # Is file $1 the archive? If not, say which check failed.
 check_archive() {
     local bytes
     bytes=$(size_of "$1")
     if ((bytes != archive_size)); then
         say "$1: the size check failed: $bytes bytes instead of $archive_size"
-    elif has_sum "$1" md5 "$archive_md5" && has_sum "$1" sha256 "$archive_sha256"; then
+    elif has_sum "$1" md5 "$archive_md5" && has_sum "$1" sha256 "$archive_sha256" &&
+        holds_plain_files "$1"; then
         return 0
     fi
     if begins_like_html "$1"; then
@@ -128,7 +139,8 @@ unpack() {
     local fault
     unpacking=$(mktemp -d "$dest/.unpacking.XXXXXX")
     trap 'rm -rf "$unpacking"' EXIT
-    tar -xzf "$1" -C "$unpacking" --no-same-owner ||
+    # without anybody's ownership, and the permissions of a new file: no setuid, no setgid
+    tar -xz -C "$unpacking" --no-same-owner --no-same-permissions <"$1" ||
         die 3 "$1: cannot be unpacked (see tar's words above); is the disk of $dest full?"
     fault=$(fault_in "$unpacking/$folder_name")
     [[ -z $fault ]] || die 3 "$1: not the CIFAR-10 archive: in its $folder_name, $fault"

@@ -254,6 +254,30 @@ run_unchecked 3 'cannot be unpacked' wrong
 begin 'an archive that ends in the middle'
 run_unchecked 3 'cannot be unpacked' short
 
+cat >strange.py <<'END'
+import sys, tarfile
+
+with tarfile.open("served/strange", "w:gz") as tar:
+    tar.add("cifar-10-batches-bin")
+    member = tarfile.TarInfo(sys.argv[2])
+    member.type = getattr(tarfile, sys.argv[1])
+    member.linkname = "cifar-10-batches-bin/readme.html"
+    tar.addfile(member)
+END
+for member in {SYM,LNK,CHR,BLK,FIFO}"TYPE $folder/strange" \
+    "REGTYPE $work/absolute" "REGTYPE $folder/../../up" 'REGTYPE ..' 'DIRTYPE ../up'; do
+    begin "an archive with a $member"
+    read -ra words <<<"$member"
+    python3 strange.py "${words[@]}"
+    run_unchecked 3 'holds what CIFAR-10 does not' strange
+    check 'something was left' test "$(ls -A "$dest")" = ''
+done
+
+begin 'an archive with setuid, setgid and sticky bits'
+tar -czf served/bits --mode=7777 "$folder"
+run_unchecked 0 'CIFAR-10 is in' bits
+check 'they are set' test -z "$(find "$dest/$folder" -perm /7000)"
+
 begin 'an archive with a batch that is too short'
 echo short >"$folder/test_batch.bin"
 make_archive served/short_batch
