@@ -20,7 +20,8 @@ usage() {
 Usage: get_data.sh [--mirror URL]... [--archive FILE] [--dest DIR]
 
 Puts CIFAR-10 into DIR/$folder_name (DIR: the repository's data/ unless given).
-Nothing is done if it is there already; a download that broke is gone on with.
+Nothing is done if it is there already; a download that broke is gone on with. One that
+is at work in DIR is waited for.
 
   --mirror URL    try this address first: the archive's, or that of its folder, ending
                   in '/'; https, http or file; may be given several times
@@ -137,7 +138,9 @@ download() {
 # Unpack archive $1 beside the target, so that the checked folder gets its name in one step.
 unpack() {
     local fault
-    unpacking=$(mktemp -d "$dest/.unpacking.XXXXXX")
+    unpacking=$dest/.unpacking
+    rm -rf "$unpacking" # of a run that was killed
+    mkdir "$unpacking"
     trap 'rm -rf "$unpacking"' EXIT
     # without anybody's ownership, and the permissions of a new file: no setuid, no setgid
     tar -xz -C "$unpacking" --no-same-owner --no-same-permissions <"$1" ||
@@ -145,6 +148,7 @@ unpack() {
     fault=$(fault_in "$unpacking/$folder_name")
     [[ -z $fault ]] || die 3 "$1: not the CIFAR-10 archive: in its $folder_name, $fault"
     mv -T --backup=numbered "$unpacking/$folder_name" "$target"
+    rm -f "$dest/.lock" # who waits for it, or comes later, finds the data
     say "CIFAR-10 is in $target"
 }
 
@@ -174,14 +178,20 @@ done
 target=$dest/$folder_name
 part=$dest/$archive_name.part
 
-fault=$(fault_in "$target")
-if [[ -z $fault ]]; then
-    say "CIFAR-10 is already in $target"
-    exit 0
-fi
+end_if_there() {
+    fault=$(fault_in "$target")
+    [[ -n $fault ]] || { say "CIFAR-10 is already in $target" && exit 0; }
+}
+end_if_there
+mkdir -p "$dest"
+exec {lock}>"$dest/.lock"
+flock -n "$lock" || {
+    say "waiting for another get_data.sh that is at work in $dest"
+    flock "$lock"
+}
+end_if_there
 [[ ! -e $target ]] ||
     say "$target is there, but $fault; getting it anew (the old one stays as $folder_name.~N~)"
-mkdir -p "$dest"
 
 if [[ -n $archive ]]; then
     [[ -f $archive ]] || die 3 "$archive: no such file; --archive expects the $archive_name"
