@@ -1,6 +1,7 @@
 #include "app/json_output.h"
 
 #include "base/error.h"
+#include "base/memory.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,8 +21,7 @@ json_t *json_text(const char *text) {
     json_t *string = json_string(text);
     if (string != NULL)
         return string;
-    char *ascii = strdup(text);
-    require(ascii != NULL);
+    char *ascii = strcpy(memory_take(strlen(text) + 1), text);
     for (char *at = ascii; *at != '\0'; at++)
         if ((unsigned char)*at >= 0x80)
             *at = '?';

@@ -1,6 +1,7 @@
 /* The program: finds out what is wanted, does it, and turns an error into a message and an exit
  * status. */
 #include "app/commands.h"
+#include "base/memory.h"
 #include "device/device.h"
 
 #include <errno.h>
@@ -86,6 +87,7 @@ int main(int argc, char **argv) {
     struct settings settings;
     struct error error;
     occupy_standard_files();
+    json_set_alloc_funcs(memory_take, free); /* so that no JSON is left out for want of memory */
     signal(SIGXFSZ, SIG_IGN);         /* a write beyond a limit fails like one on a full disk */
     setlocale(LC_CTYPE, "");          /* whether bars can be drawn in UTF-8 */
     setvbuf(stdout, NULL, _IOLBF, 0); /* whoever reads a pipe sees each line at once */

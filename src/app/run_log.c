@@ -240,9 +240,7 @@ bool run_log_write(struct run_log *log, json_t *record, struct error *error) {
     if (text == NULL)
         return true;
     const size_t length = strlen(text);
-    char *waiting = realloc(log->waiting, log->waiting_size + length + 1);
-    require(waiting != NULL);
-    log->waiting = waiting;
+    log->waiting = memory_resize(log->waiting, log->waiting_size + length + 1);
     memcpy(log->waiting + log->waiting_size, text, length);
     log->waiting[log->waiting_size + length] = '\n';
     log->waiting_size += length + 1;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ALIGNMENT = 64 };
 
@@ -13,10 +14,27 @@ void *memory_new(size_t count, size_t size) {
     require(size > 0 && count <= (SIZE_MAX - ALIGNMENT) / size);
     size_t bytes = (count * size + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
     void *memory = aligned_alloc(ALIGNMENT, bytes);
-    if (memory == NULL) {
-        fprintf(stderr, "cifar: out of memory: %.1f MB more are needed; try a smaller --batch\n",
-                (double)bytes / 1e6);
-        exit(STATUS_FAILURE);
-    }
+    if (memory == NULL)
+        memory_failed(bytes);
     return memset(memory, 0, bytes);
+}
+
+void *memory_take(size_t size) {
+    return memory_resize(NULL, size);
+}
+
+void *memory_resize(void *memory, size_t size) {
+    void *resized = realloc(memory, size);
+    if (resized == NULL)
+        memory_failed(size);
+    return resized;
+}
+
+void memory_failed(size_t size) {
+    fflush(stdout);
+    fprintf(stderr,
+            "cifar: out of memory: %zu more bytes are needed; free some, or try a smaller "
+            "--batch\n",
+            size);
+    _exit(STATUS_FAILURE); /* what libraries do at exit may need memory, too */
 }
