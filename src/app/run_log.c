@@ -109,7 +109,12 @@ static bool read_log(FILE *file, const struct run_position *until, struct run_lo
 static FILE *open_to_read(const char *path) {
     struct file file;
     struct error error;
-    return file_open(&file, path, STATUS_FAILURE, &error) ? fdopen(file.descriptor, "r") : NULL;
+    if (!file_open(&file, path, STATUS_FAILURE, &error))
+        return NULL;
+    FILE *stream = fdopen(file.descriptor, "r");
+    if (stream == NULL)
+        file_close(&file);
+    return stream;
 }
 
 bool run_log_summarize(const char *path, struct run_log_summary *summary) {
@@ -180,7 +185,7 @@ bool run_log_reopen(struct run_log *log, const char *path, const char *run, int6
     if (!log->is_file)
         return true;
     FILE *file = open_to_read(path);
-    const bool read = file == NULL || read_log(file, &log->run, &summary, &size);
+    const bool read = file != NULL && read_log(file, &log->run, &summary, &size);
     const int reason = errno;
     if (file != NULL)
         fclose(file);
