@@ -37,11 +37,9 @@ void trainer_init(struct trainer *t, struct device *device, const struct train_s
     const size_t parameters = network_plan()->parameters;
     const int batch = (int)least(settings->batch, train->count);
     const int evaluation = (int)least(EVALUATION_BATCH, test->count);
-    *t = (struct trainer){.settings = *settings,
-                          .model_about = *model_about,
-                          .last_about = *last_about,
-                          .device = device,
-                          .run = 1};
+    *t = (struct trainer){.settings = *settings, .device = device, .run = 1};
+    t->model_about = *model_about;
+    t->last_about = *last_about;
 
     if (from != NULL) {
         t->state = *from;
