@@ -44,7 +44,7 @@ check 'text and records are in order' test "$(grep -nE '^Epoch 1' both | cut -d:
 check 'by its name, too, and without >>' test "$(grep -cE "^\{$records" both) $(wc -l <both)" = "8 24"
 "${train[@]}" --log /dev/stderr 2>both >/dev/null
 check 'so it is with standard error' test "$(grep -cE "^\{$records" both)" = 8
-cifar-train --resume last.ckpt --epochs 3 2>>both >/dev/null
+cifar-train --resume last.ckpt --epochs 3 --log /dev/stderr 2>>both >/dev/null
 check 'a run goes on there' test "$(grep -cE '^\{"event":"(start|resume|step|epoch|end)"' both) $(wc -l <both)" = '13 13'
 "${train[@]}" --quiet --log /dev/null
 cifar-train --resume last.ckpt --epochs 3 --quiet 2>err
