@@ -32,6 +32,7 @@ about() { # FILE KEY: a value of its metadata
 b = open(sys.argv[1], 'rb').read()
 print(json.loads(b[8:8 + struct.unpack('<Q', b[:8])[0]])['__metadata__'].get(sys.argv[2], ''))" "$1" "$2"
 }
+is() { [[ $(about "$1" "$2" 2>/dev/null) == "$3" ]]; } # FILE KEY VALUE
 verified() { check "$1" cifar-verify "${@:2}"; } # WHAT [ARGUMENT...]
 
 # --- Default names: the command that the program recommends is the one that works.
@@ -39,13 +40,13 @@ verified() { check "$1" cifar-verify "${@:2}"; } # WHAT [ARGUMENT...]
 enter
 "${train[@]}" --epochs 1
 start "${train[@]}" --overwrite --seed 2 --batch 1 --epochs 1000 --save-every 1
-await test "$(about last.ckpt seed)" = 2
+await is last.ckpt seed 2
 stop
 check 'stopped in its first epoch, or soon after' has err '^cifar-train: interrupted in epoch [0-9]+ .* go on with --resume last.ckpt$'
 cp -a . ../stopped
 verified 'a model that is given up belongs to the run'
 start cifar-train --quiet --resume last.ckpt
-await test "$(about best.ckpt seed)" = 2
+await is best.ckpt seed 2
 stop
 check 'a new run goes on over the model that it was to replace' test "$(about best.ckpt seed)" = 2
 check 'what it has replaced is forgotten' test -z "$(about last.ckpt given_up)"
@@ -164,7 +165,7 @@ check 'in the log, too' test "$(grep -c '"event":"epoch"' run.jsonl)" = 12
 
 # A run of the same settings over its own files, stopped before it is as far.
 start "${train[@]}" --epochs 100000 --seed 5 --overwrite --log run.jsonl
-await test "$(about last.ckpt epochs)" = 100000
+await is last.ckpt epochs 100000
 stop
 start cifar-train --quiet --resume last.ckpt
 await grep -qs '"event":"resume"' run.jsonl
