@@ -140,7 +140,9 @@ static int stream_of(const char *path) {
 }
 
 bool run_log_is_stream(const char *path) {
-    return stream_of(path) >= 0;
+    struct stat info;
+    const bool is_there = stat(path, &info) == 0;
+    return stream_of(path) >= 0 || (is_there && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode));
 }
 
 static bool open_log(struct run_log *log, const char *path, int more, struct error *error) {

@@ -48,6 +48,8 @@ cifar-train --resume last.ckpt --epochs 3 --log /dev/stderr 2>>both >/dev/null
 check 'a run goes on there' test "$(grep -cE '^\{"event":"(start|resume|step|epoch|end)"' both) $(wc -l <both)" = '13 13'
 "${train[@]}" --quiet --log /dev/null
 cifar-train --resume last.ckpt --epochs 3 --quiet 2>err
+check 'it is not asked for when the run goes on' empty err
+cifar-train --resume last.ckpt --epochs 4 --quiet --log /dev/null 2>err
 check 'a device is no log that lacks records' empty err
 
 # --- Pipes and links.
