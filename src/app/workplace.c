@@ -1,25 +1,18 @@
 #include "app/workplace.h"
 
+#include "app/cores.h"
 #include "app/print_line.h"
 #include "data/synth.h"
 #include "net/checkpoint.h"
 #include "train/train_state.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static const char DEFAULT_DATA[] = "data";
-
-/* Cores that this process may use: fewer than the machine has under taskset and its like. */
-static int64_t core_count(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
-                                                       : sysconf(_SC_NPROCESSORS_ONLN);
-}
 
 /* The names of the files of a state's run. */
 static bool adopt_run(struct workplace *w, struct settings *settings, struct error *error) {
@@ -35,7 +28,7 @@ bool workplace_open(struct workplace *w, struct settings *settings, bool trainin
     *w = (struct workplace){0};
     if (!training && settings->state != NULL && !adopt_run(w, settings, error))
         return false;
-    w->threads = (int)(settings->threads > 0 ? settings->threads : core_count());
+    w->threads = (int)(settings->threads > 0 ? settings->threads : cores_count(""));
     const char *dir = settings->data ? settings->data : getenv("CIFAR10_DIR");
     const struct device_options options = {
         .threads = w->threads,
