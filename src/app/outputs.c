@@ -47,12 +47,13 @@ static void look_at_checkpoint(struct found *found, const struct safetensors *fi
 
 static bool is_png(const char *path) {
     static const char SIGNATURE[8] = "\x89PNG\r\n\x1a\n";
-    char begin[sizeof SIGNATURE] = "";
-    FILE *stream = fopen(path, "re");
-    if (stream == NULL)
+    uint8_t begin[sizeof SIGNATURE];
+    struct file file;
+    struct error error;
+    if (!file_open(&file, path, STATUS_FAILURE, &error))
         return false;
-    const bool whole = fread(begin, sizeof begin, 1, stream) == 1;
-    fclose(stream);
+    const bool whole = file.size >= sizeof begin && file_read(&file, begin, sizeof begin, &error);
+    file_close(&file);
     return whole && memcmp(begin, SIGNATURE, sizeof begin) == 0;
 }
 

@@ -113,7 +113,7 @@ static FILE *open_to_read(const char *path) {
         return NULL;
     FILE *stream = fdopen(file.descriptor, "r");
     if (stream == NULL)
-        file_close(&file);
+        memory_failed(sizeof *stream);
     return stream;
 }
 

@@ -1,6 +1,12 @@
 #include "base/digest.h"
 
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 static void write_digits(char digits[DIGEST_DIGITS + 1], XXH128_hash_t hash) {
@@ -13,18 +19,22 @@ void digest_bytes(char digits[DIGEST_DIGITS + 1], const void *bytes, size_t size
 }
 
 bool digest_file(char digits[DIGEST_DIGITS + 1], const char *path) {
-    char part[4096];
-    FILE *stream = fopen(path, "re");
+    enum { PART = 1 << 16 };
+    struct file file;
+    struct error error;
+    ssize_t got;
+    if (!file_open(&file, path, STATUS_FAILURE, &error))
+        return false;
     XXH3_state_t *state = XXH3_createState();
-    bool good = stream != NULL && state != NULL && XXH3_128bits_reset(state) == XXH_OK;
-    while (good && !feof(stream)) {
-        const size_t got = fread(part, 1, sizeof part, stream);
-        good = !ferror(stream) && XXH3_128bits_update(state, part, got) == XXH_OK;
-    }
-    if (good)
-        write_digits(digits, XXH3_128bits_digest(state));
+    if (state == NULL)
+        memory_failed(PART);
+    char *part = memory_new(PART, 1);
+    XXH3_128bits_reset(state);
+    while ((got = read(file.descriptor, part, PART)) > 0 || (got < 0 && errno == EINTR))
+        XXH3_128bits_update(state, part, got > 0 ? (size_t)got : 0);
+    write_digits(digits, XXH3_128bits_digest(state));
     XXH3_freeState(state);
-    if (stream != NULL)
-        fclose(stream);
-    return good;
+    free(part);
+    file_close(&file);
+    return got == 0;
 }

@@ -28,7 +28,8 @@ def state(folder):
     """What each file holds; of a log, the records of steps and epochs without times."""
     files = {}
     for entry in os.scandir(folder):
-        if entry.name in ("out", "err", "status"):
+        # a lock stays where the end comes at once, and hinders nobody
+        if entry.name in ("out", "err", "status") or entry.name.endswith(".lock"):
             continue
         if entry.inode() not in contents: # the same file stands in many folders
             contents[entry.inode()] = read(entry)

@@ -60,7 +60,7 @@ each_allocation_fails 2 "$work/1" cifar-train --quiet --threads 1 --resume last.
 each_allocation_fails 0 "$work/1" cifar-test --data "$data" --threads 1 --json
 each_allocation_fails 0 "$work/1" cifar-test --data "$data" --threads 1 --device openblas
 each_allocation_fails 0 "$work/1" cifar-classes --data "$data" --threads 1 --confusion --json
-each_allocation_fails 0 "$data" cifar-synth . --train 20 --test 20
+each_allocation_fails 0 "$data" cifar-synth "$work/drawn" --train 20 --test 20
 
 # --- A limit on the address space.
 

@@ -52,6 +52,12 @@ static void redirect(int to, const char *path, int flags, off_t offset) {
     must(dup2(descriptor, to) == to && close(descriptor) == 0, path);
 }
 
+/* Of the program's locks the child has its part, as ever after a fork. */
+static bool is_lock(const char *name) {
+    const char *dot = strrchr(name, '.');
+    return dot != NULL && (strcmp(dot, ".lock") == 0 || strcmp(dot, ".lock (deleted)") == 0);
+}
+
 /* Makes a file of the working folder the same in another. Checkpoints and pictures are replaced
  * when they change, never written into, so one file can stand in both. */
 static void take_file(const char *folder, const char *name) {
@@ -75,7 +81,7 @@ static void move_to(const char *folder) {
     must(entries != NULL && getcwd(before, sizeof before) != NULL, "the working folder");
     must(mkdir(folder, 0777) == 0, folder);
     for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
-        if (entry->d_name[0] != '.')
+        if (entry->d_name[0] != '.' && !is_lock(entry->d_name))
             take_file(folder, entry->d_name);
     closedir(entries);
     must(chdir(folder) == 0, folder);
@@ -84,7 +90,8 @@ static void move_to(const char *folder) {
         snprintf(link_name, sizeof link_name, "/proc/self/fd/%d", i);
         const ssize_t size = readlink(link_name, target, sizeof target - 1);
         target[size < 0 ? 0 : size] = '\0';
-        if (size > (ssize_t)length && strncmp(target, before, length) == 0 && target[length] == '/')
+        if (size > (ssize_t)length && strncmp(target, before, length) == 0 &&
+            target[length] == '/' && !is_lock(target))
             redirect(i, target + length + 1, fcntl(i, F_GETFL), lseek(i, 0, SEEK_CUR));
     }
     redirect(STDOUT_FILENO, "out", O_WRONLY | O_CREAT | O_APPEND, 0);
