@@ -24,8 +24,9 @@ struct run_log_summary {
  * what is in it. Takes no more memory for a longer file. */
 bool run_log_summarize(const char *path, struct run_log_summary *summary);
 
-/* Whether `path` is where standard output or standard error goes, such as /dev/stdout, or a device or
- * a pipe: a log there follows what is written to it, and nothing that was there is read or cut. */
+/* Whether `path` is where standard output or standard error goes, such as /dev/stdout, or a device
+ * or a pipe: a log there follows what is written to it, and nothing that was there is read or cut.
+ */
 bool run_log_is_stream(const char *path);
 
 struct run_log {

@@ -404,7 +404,8 @@ bool safetensors_load(struct safetensors *file, const char *path, struct error *
                   SAFETENSORS_LARGEST);
     if (good) {
         file->bytes = memory_new(size, 1);
-        good = file_read(&source, file->bytes, source.size, error) && parse(file, path, size, error);
+        good =
+            file_read(&source, file->bytes, source.size, error) && parse(file, path, size, error);
     }
     file_close(&source);
     if (!good)

@@ -60,7 +60,20 @@ each_allocation_fails 2 "$work/1" cifar-train --quiet --threads 1 --resume last.
 each_allocation_fails 0 "$work/1" cifar-test --data "$data" --threads 1 --json
 each_allocation_fails 0 "$work/1" cifar-test --data "$data" --threads 1 --device openblas
 each_allocation_fails 0 "$work/1" cifar-classes --data "$data" --threads 1 --confusion --json
-each_allocation_fails 0 "$data" cifar-synth "$work/drawn" --train 20 --test 20
+# A folder is not a child's own, so this is a run for each.
+mkdir "$work/synth" && cd "$work/synth"
+for ((n = 1; n <= 40; n++)); do
+    status=0
+    LD_PRELOAD=$FAILING_MEMORY FAULT_AT=$n cifar-synth drawn --train 20 --test 20 >out 2>err || status=$?
+    case $status in
+    0) check "synth, allocation $n" diff -r "$data" drawn ;;
+    1) check "synth, allocation $n: the message" has err '^(cifar(-synth)?|libgomp): .*(memory|allocat|Out of)' ;;
+    *) failed "synth, allocation $n: status $status" err ;;
+    esac
+    [[ ! -e drawn ]] || check "synth, allocation $n: whole" diff -r "$data" drawn
+    check "synth, allocation $n: nothing else" test "$(find . -maxdepth 1 -name 'drawn*')" = "$([[ ! -e drawn ]] || echo ./drawn)"
+    rm -rf drawn
+done
 
 # --- A limit on the address space.
 

@@ -9,6 +9,8 @@
  * it printed and its exit status, or, if it was killed, 128 and the signal's number; SIGALRM where
  * it did not end in time. FAULT_RUNS/count tells how many allocations there were.
  *
+ * Without FAULT_RUNS, the allocation with the number FAULT_AT fails in the program itself.
+ *
  * The program must have one thread only. Allocations are those of all its libraries, libc among
  * them, except for mappings, such as the stacks of threads. */
 #include <dirent.h>
@@ -126,7 +128,11 @@ static bool is_chosen(void) {
 static bool fails(void) {
     char folder[PATH_MAX];
     int status;
-    const char *runs = getenv("FAULT_RUNS");
+    const char *runs = getenv("FAULT_RUNS"), *at = getenv("FAULT_AT");
+    if (!busy && at != NULL && ++number == strtol(at, NULL, 10)) {
+        errno = ENOMEM;
+        return true;
+    }
     if (busy || runs == NULL)
         return false;
     busy = true;
