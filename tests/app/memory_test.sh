@@ -90,7 +90,7 @@ ends_with() {
 }
 enter
 ends=''
-for ((kilobytes = 20000; kilobytes <= 480000; kilobytes += 20000)); do
+for ((kilobytes = 40000; kilobytes <= 480000; kilobytes += 20000)); do
     for how in '1 --device cpu' '2 --device cpu' '1 --device openblas' '2 --device openblas'; do
         # shellcheck disable=SC2086  # several words
         ends_with $kilobytes cifar-train --data "$data" --quiet --epochs 1 --overwrite --threads $how
