@@ -28,6 +28,14 @@ void file_close(struct file *file);
 /* Whether two paths name the same file, which need not exist yet. */
 bool file_same(const char *a, const char *b);
 
+/* Whether what was opened is still what has that name. */
+bool file_is_at(int descriptor, const char *path);
+
+/* Calls `remove_one` for what lies beside `target` and is called TARGET.cifar-NUMBER`ending`: what
+ * writers that were killed may have left. Whether that is so is for it to find out. */
+void file_remove_leftovers(const char *target, const char *ending,
+                           void (*remove_one)(const char *path));
+
 /* What `path` is called in the folder of the file `beside`, for a name in that file which stays
  * right when both are moved together, or from another working folder: relative, or absolute where
  * that cannot be. False: it is longer than `size`. */

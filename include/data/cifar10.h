@@ -72,6 +72,9 @@ bool cifar10_save(const struct cifar10 *images, const char *folder, enum cifar10
 /* Writes batches.meta.txt. Errors as file_replace. */
 bool cifar10_save_names(const struct cifar10_names *names, const char *folder, struct error *error);
 
+/* Whether a data set has a file of that name. */
+bool cifar10_is_name(const char *name);
+
 /* Whether a file is a batch, by what it holds, or has the name of one of a data set's files, so
  * that nothing is written over it. */
 bool cifar10_is_file(const char *path);

@@ -150,10 +150,8 @@ static bool open_log(struct run_log *log, const char *path, int more, struct err
     *log = (struct run_log){.path = path, .descriptor = -1};
     if (path == NULL)
         return true;
-    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode) && access(path, F_OK) != 0)
-        return error_set(error, STATUS_FAILURE,
-                         "%s: is a link that leads to no file: %s; remove it or make its file",
-                         path, strerror(errno));
+    if (file_is_dangling(path, error))
+        return false;
     const int stream = stream_of(path);
     if (stream >= 0) { /* opened a second time, a file would be written over from its beginning */
         log->descriptor = fcntl(stream, F_DUPFD_CLOEXEC, 0);

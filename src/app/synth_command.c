@@ -1,5 +1,6 @@
 #include "app/commands.h"
 #include "app/print_line.h"
+#include "base/file.h"
 #include "base/folder.h"
 #include "data/synth.h"
 
@@ -13,17 +14,8 @@
 
 static bool is_file_of_set(int folder, const char *name) {
     struct stat info;
-    bool is =
-        strcmp(name, cifar10_names_file) == 0 || strcmp(name, cifar10_file(CIFAR10_TEST, 0)) == 0;
-    for (int i = 0; i < CIFAR10_TRAIN_FILES; i++)
-        is = is || strcmp(name, cifar10_file(CIFAR10_TRAIN, i)) == 0;
-    return is && fstatat(folder, name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode);
-}
-
-static bool is_at(int descriptor, const char *path) {
-    struct stat own, there;
-    return fstat(descriptor, &own) == 0 && stat(path, &there) == 0 && own.st_dev == there.st_dev &&
-           own.st_ino == there.st_ino;
+    return cifar10_is_name(name) && fstatat(folder, name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(info.st_mode);
 }
 
 /* Whether nothing is lost with a folder: it is not there, it is empty, or it holds files of a data
@@ -48,7 +40,8 @@ static bool may_replace(const char *folder, struct error *error) {
     const bool set = cifar10_find(found, folder, &nothing);
     const bool drawn =
         cifar10_load_names(&names, set ? found : folder, &nothing) && synth_has_names(&names);
-    const bool replaced = !is_at(dirfd(entries), folder); /* by another cifar-synth, meanwhile */
+    const bool replaced =
+        !file_is_at(dirfd(entries), folder); /* by another cifar-synth, meanwhile */
     closedir(entries);
     if (replaced)
         return may_replace(folder, error);

@@ -83,6 +83,12 @@ static bool same_inode(const char *a, const char *b) {
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+bool file_is_at(int descriptor, const char *path) {
+    struct stat opened, named;
+    return fstat(descriptor, &opened) == 0 && stat(path, &named) == 0 &&
+           opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
 bool file_same(const char *a, const char *b) {
     char folder_a[PATH_MAX], folder_b[PATH_MAX];
     const char *name_a = strrchr(a, '/'), *name_b = strrchr(b, '/');
@@ -196,13 +202,13 @@ static bool find_target(char target[PATH_MAX], const char *path, struct error *e
 
 enum { TEMPORARY = PATH_MAX + 32 };
 
-static bool is_temporary(const char *entry, const char *name) {
+static bool is_leftover(const char *entry, const char *name, const char *ending) {
     const size_t length = strlen(name);
     if (strncmp(entry, name, length) != 0 || strncmp(entry + length, ".cifar-", 7) != 0)
         return false;
     const char *number = entry + length + 7;
     const size_t digits = strspn(number, "0123456789");
-    return digits > 0 && strcmp(number + digits, ".tmp") == 0;
+    return digits > 0 && strcmp(number + digits, ending) == 0;
 }
 
 /* Removes a temporary file that nobody writes any more. Process numbers do not tell: the writer may
@@ -221,7 +227,8 @@ static void remove_dead(const char *temporary) {
     close(descriptor);
 }
 
-static void remove_leftovers(const char *target) {
+void file_remove_leftovers(const char *target, const char *ending,
+                           void (*remove_one)(const char *path)) {
     char folder[PATH_MAX], leftover[2 * PATH_MAX];
     const char *slash = strrchr(target, '/'), *name = slash != NULL ? slash + 1 : target;
     folder_of(folder, target);
@@ -229,9 +236,9 @@ static void remove_leftovers(const char *target) {
     if (entries == NULL)
         return;
     for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
-        if (is_temporary(entry->d_name, name)) {
+        if (is_leftover(entry->d_name, name, ending)) {
             snprintf(leftover, sizeof leftover, "%s/%s", folder, entry->d_name);
-            remove_dead(leftover);
+            remove_one(leftover);
         }
     closedir(entries);
 }
@@ -450,6 +457,6 @@ bool file_check_replaceable(const char *path, struct error *error) {
         return false;
     close(descriptor);
     unlink(names.temporary);
-    remove_leftovers(names.target);
+    file_remove_leftovers(names.target, ".tmp", remove_dead);
     return true;
 }

@@ -22,12 +22,6 @@ struct replacement {
     int descriptor;                /* of the new one, locked */
 };
 
-static bool is_at(int descriptor, const char *path) {
-    struct stat own, there;
-    return fstat(descriptor, &own) == 0 && lstat(path, &there) == 0 && own.st_dev == there.st_dev &&
-           own.st_ino == there.st_ino;
-}
-
 /* Removes a folder of files; or only if it is `abandoned`, which it is not while its maker lives.
  * That it is not there is as good: another process may be removing it, too. */
 static bool remove_folder(const char *path, bool abandoned) {
@@ -36,7 +30,7 @@ static bool remove_folder(const char *path, bool abandoned) {
         return errno == ENOENT;
     /* between opening and locking its maker may have given it its place and ended */
     const bool may =
-        !abandoned || (flock(descriptor, LOCK_EX | LOCK_NB) == 0 && is_at(descriptor, path));
+        !abandoned || (flock(descriptor, LOCK_EX | LOCK_NB) == 0 && file_is_at(descriptor, path));
     DIR *entries = may ? fdopendir(descriptor) : NULL;
     if (entries == NULL) {
         close(descriptor);
@@ -54,26 +48,8 @@ static bool remove_folder(const char *path, bool abandoned) {
     return reason == 0;
 }
 
-/* Removes the folders TARGET.cifar-PID`ending` of processes that are no more. */
-static void remove_leftovers(const char *target, const char *ending) {
-    char folder[PATH_MAX], leftover[2 * PATH_MAX];
-    const char *slash = strrchr(target, '/'), *name = slash != NULL ? slash + 1 : target;
-    const size_t length = strlen(name);
-    snprintf(folder, sizeof folder, "%.*s", (int)(name - target), target);
-    DIR *entries = opendir(slash != NULL ? folder : ".");
-    if (entries == NULL)
-        return;
-    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
-        const char *rest = entry->d_name + length;
-        if (strncmp(entry->d_name, name, length) != 0 || strncmp(rest, ".cifar-", 7) != 0)
-            continue;
-        const size_t digits = strspn(rest + 7, "0123456789");
-        if (digits == 0 || rest[7] == '0' || strcmp(rest + 7 + digits, ending) != 0)
-            continue;
-        snprintf(leftover, sizeof leftover, "%s%s", folder, entry->d_name);
-        remove_folder(leftover, true);
-    }
-    closedir(entries);
+static void remove_abandoned(const char *path) {
+    remove_folder(path, true);
 }
 
 /* Makes and locks the new folder. Before the lock is there, another process may take it for
@@ -89,7 +65,7 @@ static bool make_locked(struct replacement *r) {
         }
         if (r->descriptor >= 0) {
             flock(r->descriptor, LOCK_EX); /* a file system that cannot will not give it away */
-            if (is_at(r->descriptor, r->temporary))
+            if (file_is_at(r->descriptor, r->temporary))
                 return true;
             close(r->descriptor);
         }
@@ -137,7 +113,7 @@ static bool replacement_begin(struct replacement *r, const char *path, struct er
     snprintf(r->temporary, sizeof r->temporary, "%s.cifar-%ld.tmp", r->target, (long)getpid());
     snprintf(r->aside, sizeof r->aside, "%s.cifar-%ld.old", r->target, (long)getpid());
     r->old = r->temporary;
-    remove_leftovers(r->target, ".tmp");
+    file_remove_leftovers(r->target, ".tmp", remove_abandoned);
     if (!make_locked(r))
         return error_set(error, STATUS_FAILURE,
                          "%s: cannot be written: creating %s beside it failed: %s", path,
@@ -206,7 +182,7 @@ bool folder_replace(const char *path, folder_fill *fill, void *context, struct e
                          "%s: was written, but what was there before, now %s, could not be "
                          "removed: %s",
                          path, r.old, strerror(errno));
-    remove_leftovers(r.target, ".old");
+    file_remove_leftovers(r.target, ".old", remove_abandoned);
     close(r.descriptor);
     return good;
 }

@@ -1,5 +1,7 @@
 #include "base/lock.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -24,13 +26,6 @@ static int open_lock(const char *path) {
     const int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     const int descriptor = open(path, O_RDWR | O_CREAT | flags, 0666);
     return descriptor >= 0 || errno != EACCES ? descriptor : open(path, O_RDONLY | flags);
-}
-
-/* Whether the descriptor is still of the file that has the name: its holder removes it. */
-static bool has_name(int descriptor, const char *path) {
-    struct stat opened, named;
-    return fstat(descriptor, &opened) == 0 && stat(path, &named) == 0 &&
-           opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
 static bool is_ours(int descriptor, char *text, size_t size) {
@@ -76,7 +71,7 @@ bool lock_take(struct lock *lock, const char *path, struct error *error) {
         const int reason = !ours ? 0 : flock(descriptor, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
         const bool writable = (fcntl(descriptor, F_GETFL) & O_ACCMODE) == O_RDWR;
         const bool named =
-            has_name(descriptor, lock->path); /* else its holder has just removed it */
+            file_is_at(descriptor, lock->path); /* else its holder has just removed it */
         if (ours && reason == 0 && named && writable) {
             lock->descriptor = descriptor;
             return true;

@@ -287,17 +287,23 @@ bool cifar10_save_names(const struct cifar10_names *names, const char *folder,
     return file_replace(path, text, size, error);
 }
 
-bool cifar10_is_file(const char *path) {
-    enum { MOST = 1000 }; /* records that are looked at */
-    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-    struct file file;
-    struct error error;
+bool cifar10_is_name(const char *name) {
     bool is = strcmp(name, cifar10_names_file) == 0 || strcmp(name, TEST_FILE) == 0;
     for (int i = 0; i < CIFAR10_TRAIN_FILES; i++)
         is = is || strcmp(name, TRAIN_FILES[i]) == 0;
-    if (is || !file_open(&file, path, STATUS_DATA, &error))
-        return is;
-    is = file.size > 0 && file.size % CIFAR10_RECORD == 0;
+    return is;
+}
+
+bool cifar10_is_file(const char *path) {
+    enum { MOST = 1000 }; /* records that are looked at */
+    const char *slash = strrchr(path, '/');
+    struct file file;
+    struct error error;
+    if (cifar10_is_name(slash != NULL ? slash + 1 : path))
+        return true;
+    if (!file_open(&file, path, STATUS_DATA, &error))
+        return false;
+    bool is = file.size > 0 && file.size % CIFAR10_RECORD == 0;
     for (size_t at = 0; is && at < file.size && at < (size_t)MOST * CIFAR10_RECORD;
          at += CIFAR10_RECORD) {
         uint8_t label;

@@ -62,16 +62,15 @@ refused 2 "--model best.ckpt: is there already \(a run's checkpoint: epoch 1, se
 
 enter
 mkdir other && cd other
-start "${train[@]/..\//../../}" --seed 4 --batch 1 --epochs 1000
-await test -s last.ckpt
+start "${train[@]/..\//../../}" --seed 4 --batch 1 --epochs 1000 --model m.ckpt --last m.last
+await test -s m.last
 stop
-check 'it has no model yet, or not another' test ! -e best.ckpt -o "$(about best.ckpt seed 2>/dev/null)" = 4
 cd ..
-"${train[@]}" --epochs 1
-mkdir beside && cp other/last.ckpt best.ckpt beside && cd beside
-refused 2 '--model best.ckpt: is there already .*, but is no file of the run in last.ckpt' cifar-train --resume last.ckpt --data ../../D
-fails 4 'do not belong together' cifar-verify
-check 'verify: the model' has out '^model  best.ckpt: whole, but of another run'
+"${train[@]}" --epochs 1 --model m.ckpt --last own.last
+mkdir beside && cp other/m.last m.ckpt beside && cd beside
+refused 2 '--model m.ckpt: is there already .*, but is no file of the run in m.last' cifar-train --resume m.last --data ../../D
+fails 4 'do not belong together' cifar-verify m.last
+check 'verify: the model' has out '^model  m.ckpt: whole, but of another run'
 
 # --- Two at once.
 
