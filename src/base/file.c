@@ -208,7 +208,7 @@ static bool is_leftover(const char *entry, const char *name, const char *ending)
         return false;
     const char *number = entry + length + 7;
     const size_t digits = strspn(number, "0123456789");
-    return digits > 0 && strcmp(number + digits, ending) == 0;
+    return digits > 0 && number[0] != '0' && strcmp(number + digits, ending) == 0;
 }
 
 /* Removes a temporary file that nobody writes any more. Process numbers do not tell: the writer may
