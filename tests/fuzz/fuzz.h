@@ -52,11 +52,12 @@ static inline bool fuzz_parse(struct settings *settings, const char **words, str
  * not have, 0. */
 static inline void fuzz_check_settings(const struct settings *s) {
     const bool train = s->command == COMMAND_TRAIN, synth = s->command == COMMAND_SYNTH;
-    require(train || synth || s->command == COMMAND_TEST || s->command == COMMAND_CLASSES);
+    const bool verify = s->command == COMMAND_VERIFY, judge = !train && !synth && !verify;
+    require(!judge || s->command == COMMAND_TEST || s->command == COMMAND_CLASSES);
     require(s->seed >= 0 && s->limit >= 0 && s->limit <= 1000000000);
     require(s->save_every >= 0 && s->save_every <= 1000000000);
     require(s->threads >= 0 && s->threads <= 1024);
-    require(synth ? s->batch == 0 : s->batch >= 1 && s->batch <= 1000000);
+    require(synth || verify ? s->batch == 0 : s->batch >= 1 && s->batch <= 1000000);
     require(train ? s->epochs >= 1 && s->epochs <= 1000000 : s->epochs == 0);
     require(train ? s->log_every >= 1 && s->log_every <= 1000000000 : s->log_every == 0);
     require(s->lr >= 0 && s->lr <= 1e30 && s->weight_decay >= 0 && s->weight_decay <= 1e30);
@@ -64,13 +65,14 @@ static inline void fuzz_check_settings(const struct settings *s) {
     require(synth ? s->synth_test >= 1 && s->synth_test <= 1000000 : s->synth_test == 0);
     require((s->grid != NULL) == (s->command == COMMAND_TEST));
     require((s->folder != NULL) == synth && (!synth || s->folder[0] != '\0'));
-    require(!(s->resume != NULL && s->overwrite));
-    if (!synth) {
+    require(train ? s->keep >= 1 && s->keep <= 10 : s->keep == 0);
+    require(verify ? s->state != NULL && s->state[0] != '\0' : !synth || s->state == NULL);
+    if (train || judge) {
         require(s->device[0] != '\0' && s->model[0] != '\0');
         require(strcmp(s->precision, "float32") == 0 || strcmp(s->precision, "tf32") == 0);
     }
     require(!train || s->last[0] != '\0');
-    const char *texts[] = {s->data, s->resume, s->log, s->grid, s->folder};
+    const char *texts[] = {s->data, s->state, s->log, s->grid, s->folder};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         require(texts[i] == NULL || strlen(texts[i]) < SIZE_MAX); /* reads all of it */
 }

@@ -359,7 +359,7 @@ def batches_seeds():
 # ---- command lines: the input's form is told in settings_fuzz.c ----
 
 PROGRAMS = ["cifar", "cifar-train", "cifar-test", "cifar-classes", "cifar-synth", "unknown", "",
-            None]
+            None, "cifar-verify"]
 
 
 def settings_seeds():
@@ -378,6 +378,7 @@ def settings_seeds():
             ["--threads", "1024"], ["--threads=0"], ["--limit=10", "--log-every=1", "--save-every=3"],
             ["--model", "m", "--last", "l", "--log", "o", "--data", "d"], ["--resume", "x"],
             ["--resume", "x", "--overwrite"], ["--resume=x", "--last=y"], ["--overwrite", "--quiet"],
+            ["--keep=3", "--stop-if-unsaved"], ["--keep=0"],
             ["--quiet=1"], ["--help"], ["--version"], ["--help", "--wrong"], ["-h"], ["-x"], ["-hx"],
             ["-xh"], ["-"], ["--"], ["--", "--epochs"], ["--="], ["--=5"], ["---"], ["word"],
             ["word", "--epochs", "7", "other"], ["--epochs=1", "--epochs=2"], ["--json"],
@@ -388,6 +389,7 @@ def settings_seeds():
         "cifar-classes": [[], ["--confusion", "--json"], ["--grid=x"]],
         "cifar-synth": [["dir"], [], [""], ["dir", "other"], ["--train=5", "--test=1", "dir"],
                         ["--train=4", "dir"], ["--seed=3", "--", "--dir"], ["--help"]],
+        "cifar-verify": [[], ["last.ckpt"], ["--model=m", "--log", "l", "s"], ["--epochs=5"], ["a", "b"]],
         "unknown": [[], ["train", "--epochs=2"], ["--help"]],
         "": [[], ["train"]],
         None: [[]],
@@ -399,7 +401,8 @@ def settings_seeds():
             write("settings", f"{number:03}", bytes([PROGRAMS.index(program)]) + text)
             number += 1
     names = ["data", "epochs", "batch", "lr", "weight-decay", "seed", "device", "precision",
-             "threads", "model", "last", "save-every", "resume", "overwrite", "log", "log-every",
+             "threads", "model", "last", "save-every", "keep", "stop-if-unsaved", "state", "resume",
+             "overwrite", "log", "log-every",
              "limit", "quiet", "grid", "confusion", "json", "train", "test", "help", "version"]
     write_dictionary("settings", [f"--{name}" for name in names] + [f"--{name}=" for name in names] +
                      ["\0", "\n", "\0--", "-h", "train", "test", "classes", "synth", "cpu", "auto",

@@ -12,8 +12,8 @@
 
 /* The last one: a process may be started without even a name. */
 static const char *const PROGRAMS[] = {
-    "cifar",       "cifar-train",        "cifar-test", "cifar-classes",
-    "cifar-synth", "/bin/cifar-unknown", "",           NULL};
+    "cifar", "cifar-train", "cifar-test",  "cifar-classes", "cifar-synth", "/bin/cifar-unknown",
+    "",      NULL,          "cifar-verify"};
 enum { PROGRAM_COUNT = sizeof PROGRAMS / sizeof *PROGRAMS, MOST_WORDS = 60 };
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
@@ -37,11 +37,15 @@ static void check_record(const struct settings *settings) {
     struct error error;
     if (strlen(settings->device) >= METADATA_VALUE)
         return; /* is left out */
-    settings_record(settings, true, &about);
+    if (!settings_record(settings, true, &about, &error)) {
+        fuzz_check_error(&error, STATUS_USAGE); /* a name that it could not find again */
+        return;
+    }
     require(fuzz_parse(&again, words, &error));
     if (!settings_adopt(&again, &about, &error)) {
         require(has_control(settings->data) || has_control(settings->model) ||
-                has_control(settings->log));
+                has_control(settings->log) || strstr(error.text, "no file in the folder") != NULL ||
+                strstr(error.text, "too long a name") != NULL);
         fuzz_check_error(&error, STATUS_CHECKPOINT);
         return;
     }
@@ -50,6 +54,7 @@ static void check_record(const struct settings *settings) {
     require(again.seed == settings->seed && again.limit == settings->limit);
     require(again.lr == settings->lr && again.weight_decay == settings->weight_decay);
     require(again.log_every == settings->log_every && again.save_every == settings->save_every);
+    require(again.keep == settings->keep);
     require(strcmp(again.device, settings->device) == 0);
     require(strcmp(again.precision, settings->precision) == 0);
 }
