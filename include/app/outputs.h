@@ -26,7 +26,6 @@
 
 #include "app/run_log.h"
 #include "app/settings.h"
-#include "base/digest.h"
 #include "base/lock.h"
 #include "train/train_state.h"
 
@@ -66,7 +65,7 @@ bool outputs_tell(const struct output_locks *locks, const struct settings *setti
  * kept, GIVEN_UP_STATES. */
 #define GIVEN_UP_STATES "given_up_states"
 struct given_up {
-    char model[DIGEST_DIGITS + 1], states[METADATA_VALUE]; /* "": none */
+    char model[METADATA_VALUE], states[METADATA_VALUE]; /* with spaces between; "": none */
 };
 
 /* Finds out before a training what must not be written over, or cannot be written. It is the run

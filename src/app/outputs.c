@@ -231,7 +231,6 @@ static bool check_overwriting(const struct settings *s, const struct output *o,
                               const struct train_state *from, struct given_up *given_up,
                               char *further, size_t size, struct error *error) {
     char *digests = o->content == NETWORK ? given_up->model : given_up->states;
-    const size_t room = o->content == NETWORK ? sizeof given_up->model : sizeof given_up->states;
     char digest[DIGEST_DIGITS + 1];
     const bool own = from != NULL && found->content == o->content && strcmp(found->run, run) == 0;
     const bool behind = own && is_further(found, from);
@@ -243,10 +242,8 @@ static bool check_overwriting(const struct settings *s, const struct output *o,
     if (o->content != LOG && strstr(digests, digest) != NULL)
         return true;
     if (s->overwrite) {
-        if (o->content == NETWORK)
-            digests[0] = '\0';
         if (o->content != LOG) /* which is begun anew at once */
-            add_text(digests, room, " ", digest);
+            add_text(digests, METADATA_VALUE, " ", digest);
         return true;
     }
     if (!behind)

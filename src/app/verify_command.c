@@ -2,6 +2,7 @@
 #include "app/outputs.h"
 #include "app/print_line.h"
 #include "app/run_log.h"
+#include "base/digest.h"
 #include "base/memory.h"
 #include "train/trainer.h"
 
@@ -67,7 +68,7 @@ static bool check_state(struct verification *v, struct error *error) {
 
 static bool is_given_up(const char *path, const char *expected) {
     char digest[DIGEST_DIGITS + 1];
-    return expected != NULL && digest_file(digest, path) && strcmp(digest, expected) == 0;
+    return expected != NULL && digest_file(digest, path) && strstr(expected, digest) != NULL;
 }
 
 static void check_model(struct verification *v) {

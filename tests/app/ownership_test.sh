@@ -162,6 +162,26 @@ check 'with --overwrite it goes back' cifar-train --quiet --resume b.ckpt --epoc
 check 'and comes to the same' cmp best.ckpt keep.ckpt
 check 'in the log, too' test "$(grep -c '"event":"epoch"' run.jsonl)" = 12
 
+# Also by one epoch, or by a step.
+enter
+for ((seed = 1; seed < 30; seed++)); do # until an epoch after the first is the best
+    "${train[@]}" --epochs 1 --seed "$seed" --overwrite && cp last.ckpt b.ckpt
+    cifar-train --quiet --resume last.ckpt --epochs 2
+    ! is best.ckpt epoch 2 || break
+done
+refused 2 'b.ckpt: is in epoch 2 after step 0, .* further: best.ckpt holds epoch 2; that would' cifar-train --resume b.ckpt --epochs 2 --log new.jsonl
+enter
+start env "$preload" FAULT=hold FAULT_AT=46 FAULT_HOLD=held "${train[@]}" --batch 1 --save-every 1
+await test -e held
+cp last.ckpt b.ckpt
+kill "$started"
+rm held
+wait "$started" || true
+refused 2 'b.ckpt: is in epoch 1 after step 4, .* further: last.ckpt is in epoch 1, step [56]; that would' cifar-train --resume b.ckpt --last last.ckpt
+check 'what is as far is not further' cifar-train --quiet --resume last.ckpt --last ./last.ckpt --epochs 5
+cp last.ckpt c.ckpt
+check 'what is as far is not further' cifar-train --quiet --resume c.ckpt --last last.ckpt
+
 # A run of the same settings over its own files, stopped before it is as far.
 start "${train[@]}" --epochs 100000 --seed 5 --overwrite --log run.jsonl
 await is last.ckpt epochs 100000
