@@ -12,7 +12,13 @@ asan=$(ldd "$BIN/cifar" | awk '/libasan/ { print $3 ":" }')
 preload=LD_PRELOAD=$asan$FAILING_IO # the sanitizer insists on being the first
 
 cifar-synth D --train 50 --test 20 >/dev/null
-cifar-synth E --train 50 --test 30 >/dev/null # other test images, the same training images
+cifar-synth E --train 50 --test 30 >/dev/null # more test images, the same training images
+cp -r D F
+cifar-synth other --train 5 --test 20 --seed 1 >/dev/null
+mv other/test_batch.bin F # other test images
+cp -r D G
+cifar-synth other --train 50 --test 20 --seed 1 >/dev/null
+mv other/data_batch_3.bin G # some other training images
 train=(cifar-train --data ../D --quiet --threads 1)
 enter() { rm -rf "$work/run" && mkdir "$work/run" && cd "$work/run"; }
 start() { "$@" >out 2>err </dev/null & started=$!; } # COMMAND...
@@ -195,7 +201,7 @@ check 'it goes on over its own model of before' has err 'interrupted in epoch'
 
 enter
 "${train[@]}" --epochs 1 --log run.jsonl
-for other in '--seed 1' '--lr 0.002' '--weight-decay 0' '--batch 20' '--limit 40' '--device openblas' '--data ../E'; do
+for other in '--seed 1' '--lr 0.002' '--weight-decay 0' '--batch 20' '--limit 40' '--device openblas' '--data ../E' '--data ../F' '--data ../G'; do
     mkdir other
     # shellcheck disable=SC2086  # two words
     "${train[@]}" --epochs 1 $other --model other/best.ckpt --last other/last.ckpt --log other/run.jsonl
@@ -206,6 +212,9 @@ for other in '--seed 1' '--lr 0.002' '--weight-decay 0' '--batch 20' '--limit 40
     refused 2 "--log run.jsonl: is there already .* no file of the run in other/last.ckpt" \
         cifar-train --resume other/last.ckpt --log run.jsonl --epochs 2
     rm -r other
+done
+for data in E F G; do
+    refused 3 "../$data: is not the data of the run in last.ckpt" cifar-train --resume last.ckpt --epochs 2 --data "../$data"
 done
 mkdir other
 "${train[@]}" --epochs 1 --model other/best.ckpt --last other/last.ckpt --log other/run.jsonl
