@@ -93,7 +93,8 @@ static bool replacement_begin(struct replacement *r, const char *path, struct er
         return error_set(error, STATUS_FAILURE, "%s: the folder cannot be made: %s", path,
                          strerror(errno));
     if (!there) {
-        if (lstat(path, &info) == 0)
+        /* if it is a folder by now, another has put it there, and it is replaced like any other */
+        if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode))
             return error_set(error, STATUS_FAILURE,
                              "%s: is a link that leads to no folder; remove it or make its folder",
                              path);

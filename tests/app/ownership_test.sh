@@ -98,6 +98,7 @@ rm copy.ckpt
 check 'the process that is named is the one that lives' test "$(sed -n 's/^process //p' last.ckpt.lock)" = "$started"
 temporary=(*.tmp)
 check 'it has a temporary file' test -e "${temporary[0]}"
+check 'which is locked while it is written' test "$(flock -n "${temporary[0]}" echo free)" != free
 # from another name space, where its process number means nothing
 if unshare -rpf --mount-proc true 2>/dev/null; then
     refused 1 "last.ckpt: $busy" unshare -rpf --mount-proc cifar-train --data ../D --seed 2
@@ -288,6 +289,17 @@ check 'without keeping it is none of its files' "${train[@]}" --model d.ckpt --l
 mkdir links && "${train[@]}" --epochs 3 --keep 2 --seed 6 --last links/state --model links/best
 check 'a name without an ending' test -e links/state.1
 
+# A write that fails after the keeping: the next one does not keep the same once more.
+enter
+keeping=("${train[@]}" --epochs 5 --keep 3)
+FAULT_TRACE=trace env "$preload" "${keeping[@]}"
+write=$(sed -n 's/ write .*last.ckpt.cifar.*//p' trace | sed -n 5p) # of epoch 4
+enter
+status=0
+env "$preload" FAULT=fail FAULT_AT="$write" FAULT_ERRNO=ENOSPC "${keeping[@]}" 2>/dev/null || status=$?
+check 'one write failed' test "$status" = 1
+check 'each version is kept once' test "$(states)" = '5 3 2 '
+
 # --- Other users' files.
 
 if ((EUID == 0)); then
@@ -324,6 +336,12 @@ if ((EUID == 0)); then
         "${nobody[@]}" "$BIN/cifar-train" --data ../D --overwrite --model sticky/best.ckpt --last sticky/last.ckpt --seed 3
     check "one's own may be replaced there" "${nobody[@]}" "$BIN/cifar-train" --data ../D --quiet --model sticky/n.ckpt --last sticky/n.last --seed 3 --epochs 1
     check "one's own may be replaced there" "${nobody[@]}" "$BIN/cifar-train" --quiet --resume sticky/n.last --epochs 2
+    # what cannot stay another user's gives his group no more than all
+    mkdir open && chmod 777 open
+    "${train[@]}" --epochs 1 --model open/best.ckpt --last open/last.ckpt
+    chown 1234:4321 open/* && chmod 674 open/*
+    "${nobody[@]}" "$BIN/cifar-train" --data ../D --quiet --overwrite --model open/best.ckpt --last open/last.ckpt --seed 3 --epochs 1
+    check "what cannot stay another user's" test "$(stat -c '%u:%g %a' open/best.ckpt)" = '65534:65534 644'
     # another user's lock, whose process is dead
     printf 'cifar lock\nhost here\n' >sticky/n.last.lock && chmod 644 sticky/n.last.lock
     "${nobody[@]}" "$BIN/cifar-train" --quiet --resume sticky/n.last --epochs 3 2>err
@@ -383,6 +401,7 @@ mkdir r && "${train[@]}" --epochs 1 --seed 4 --model r/best.ckpt
 cifar-test --state r/last.ckpt --grid '' >out
 check 'the model of the run' has out '^model   r/best.ckpt: epoch 1'
 check 'its data' has out '^data    (../)*D: 20 test images'
+check 'what computes is another matter' cifar-test --state r/last.ckpt --grid '' --device openblas
 cifar-classes --state r/last.ckpt --model best.ckpt --data ../E >out
 check 'what is named wins' has out '^model   best.ckpt'
 check 'what is named wins' has out '^data    ../E: 30 test'

@@ -33,7 +33,7 @@ struct record {
     int warnings, alarms, savings;
     int64_t stop_at;    /* wants to stop once so many steps were reported in all; 0: never */
     const char *folder; /* to be made at a step; NULL: none */
-    int64_t make_at;
+    int64_t make_at, remove_at; /* remove_at 0: never */
 };
 
 static void on_progress(void *context, const struct train_progress *progress) {
@@ -54,6 +54,10 @@ static void on_step(void *context, int epoch, int64_t step, double loss) {
     r->steps++;
     if (r->folder != NULL && r->steps == r->make_at)
         mkdir(r->folder, 0777);
+    if (r->folder != NULL && r->steps == r->remove_at) {
+        unlink(r->trainer->settings.last);
+        rmdir(r->folder);
+    }
 }
 
 static void on_epoch(void *context, const struct train_epoch *epoch) {
@@ -114,7 +118,8 @@ static bool go_on(struct train_settings settings, int count, int threads, struct
                               .spoil_lr = record->spoil_lr,
                               .stop_at = record->stop_at,
                               .folder = record->folder,
-                              .make_at = record->make_at};
+                              .make_at = record->make_at,
+                              .remove_at = record->remove_at};
     assert_true(
         device_open(&device, "openblas", &(struct device_options){.threads = threads}, error));
     synth_draw(&images, CIFAR10_TRAIN, count, 0);
@@ -705,6 +710,17 @@ static void a_run_that_is_not_saved_can_end(void **unused) {
     assert_int_equal(record.warnings, 3);
     assert_int_equal(record.alarms, 0);
     assert_int_equal(record.steps, 14);
+
+    char folder[64], path[80];
+    snprintf(folder, sizeof folder, "/tmp/trainer_test.%ld.folder", (long)getpid());
+    snprintf(path, sizeof path, "%s/file", folder);
+    settings.last = path; /* twice in vain does not count any more once it has worked */
+    record.folder = folder;
+    record.make_at = 10;
+    record.remove_at = 100;
+    assert_false(run(settings, 150, 1, &record, NULL, &error));
+    assert_non_null(strstr(error.text, "(now: epoch 1 after step 119)"));
+    record.folder = NULL;
     settings.last = last; /* what can be saved goes on */
     assert_true(run(settings, 150, 1, &record, NULL, &error));
     assert_int_equal(record.warnings, 0);
