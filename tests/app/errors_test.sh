@@ -23,6 +23,7 @@ ln -s nowhere/x dangling
 ln -s circle circle
 ln -s best.ckpt link.ckpt
 ln -s / out-link
+mkdir sub sub2
 ln -s /proc/version out-file
 mkfifo pipe
 mkdir 'an empty folder' größer-日本 python matlab packed hundred

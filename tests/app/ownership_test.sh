@@ -144,6 +144,22 @@ ln -s ../precious best.ckpt.lock
 check 'a link in its place is not followed' "${train[@]}" --epochs 1
 check 'a link in its place is not followed' test ! -e ../precious -a -L best.ckpt.lock
 
+# A lock that its holder removes just before it can be had is nobody's any more.
+enter
+start env "$preload" FAULT=hold FAULT_AT=14 FAULT_HOLD=held "${train[@]}" --epochs 1
+await test -e held
+holder=$started
+start env "$preload" FAULT=hold FAULT_AT=2 FAULT_HOLD=waits FAULT_FILES='*.lock' "${train[@]}" --overwrite --epochs 1000000
+await test -e waits
+rm held
+check 'its holder ends' wait "$holder"
+check 'and takes it away' test ! -e last.ckpt.lock
+rm waits
+await test -s last.ckpt.lock
+check 'the next one has one of its own' has last.ckpt.lock "^process $started$"
+fails 1 "last.ckpt: $busy" "${train[@]}"
+stop
+
 # A file system that cannot lock.
 enter
 check 'without locks it goes on' env "$preload" FAULT_FLOCK=ENOLCK "${train[@]}" --epochs 1
