@@ -92,6 +92,9 @@ refused 1 "last.ckpt: $busy" cifar-train --resume last.ckpt --overwrite
 refused 1 "best.ckpt: $busy" "${train[@]}" --last other.ckpt
 refused 1 "best.ckpt: $busy" "${train[@]}" --last other.ckpt --overwrite
 refused 1 "run.jsonl: $busy" "${train[@]}" --last other.ckpt --model model.ckpt --log run.jsonl
+ln -s last.ckpt link.ckpt
+refused 1 "link.ckpt: $busy" "${train[@]}" --last link.ckpt --overwrite
+rm link.ckpt
 cp last.ckpt copy.ckpt
 refused 1 "best.ckpt: $busy" cifar-train --resume copy.ckpt
 rm copy.ckpt

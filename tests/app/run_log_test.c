@@ -224,6 +224,8 @@ static void a_log_is_known_by_its_first_record(void **state) {
         assert_holds(CASES[i].text);
     }
     make_folder("folder");
+    make("{\"event\":\"start\",\"epochs\":5}\n"); /* of no run that can be told */
+    assert_false(run_log_summarize("log", &found));
     assert_false(run_log_summarize("folder", &found));
     assert_false(run_log_summarize("none", &found));
     assert_false(run_log_summarize("/dev/zero", &found));
