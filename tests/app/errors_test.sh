@@ -35,6 +35,7 @@ python3 "$here/wrong_files.py" # the damaged checkpoints and training states
 
 cifar-synth other --seed 1 --train 20 --test 10 >/dev/null
 cp other/test_batch.bin renamed.bin
+head -c 3073 /dev/zero | tr "\0" x >as-long-as-a-batch
 cifar-test --data good --grid picture.png >/dev/null
 cifar-synth larger --train 25 --test 10 >/dev/null
 copy official && rm official/batches.meta.txt
