@@ -16,7 +16,8 @@
  *  6. A state is a file from somebody: the names in it are followed to its own folder and below, no
  *     further (settings_adopt()). Elsewhere is written what the command line names.
  *  7. One writer at a time: a training holds a lock on each of its files from before it reads the
- *     first until it ends (base/lock.h), and touches nothing before it has them.
+ *     first until it ends (base/lock.h), and touches nothing before it has them. What there is is
+ * looked at then; what somebody puts there meanwhile is taken for the run's own.
  *  8. What is written goes beside first, under a name of this program's, and then takes the place
  * of the old file as a whole (base/file.h). The log, which grows, is cut only back to where the run
  *     goes on, and only if it is that run's. A data set is drawn as a whole folder
@@ -41,9 +42,12 @@ struct found {
 
 struct found outputs_look_at(const char *path);
 
-/* The locks of a training's files. */
+/* The locks of a training's files: its state, its model, its log and the states that it keeps. */
+enum { OUTPUTS = 12 };
 struct output_locks {
-    struct lock last, model, log;
+    int count;
+    struct lock lock[OUTPUTS];
+    char path[OUTPUTS][PATH_MAX]; /* of the files */
 };
 
 /* Takes the lock of the training state; of the rest, once the settings are those of the run.
@@ -57,8 +61,7 @@ void outputs_release(struct output_locks *locks);
 
 /* Writes into the locks' files whose they are. Answers false with a warning if a file could not be
  * locked. */
-bool outputs_tell(const struct output_locks *locks, const struct settings *settings,
-                  const char *run, struct error *warning);
+bool outputs_tell(const struct output_locks *locks, const char *run, struct error *warning);
 
 /* The digests of files that --overwrite gave up and that are there as long as the run has not
  * replaced them: in the metadata of its state the keys TRAINER_UNTIL_MODEL and, where states are

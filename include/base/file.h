@@ -34,7 +34,8 @@ bool file_is_at(int descriptor, const char *path);
 /* Calls `remove_one` for what lies beside `target` and is called TARGET.cifar-NUMBER`ending`: what
  * writers that were killed may have left. Whether that is so is for it to find out. */
 void file_remove_leftovers(const char *target, const char *ending,
-                           void (*remove_one)(const char *path));
+                           void (*remove_one)(const char *path, const void *context),
+                           const void *context);
 
 /* What `path` is called in the folder of the file `beside`, for a name in that file which stays
  * right when both are moved together, or from another working folder: relative, or absolute where
@@ -62,9 +63,12 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
  * folder cannot be synced, nothing needs to be done. False: errno says why. */
 bool file_sync_folder_of(const char *path);
 
+/* Removes the temporary files that killed processes left of file_replace(path): a writer holds a
+ * lock on its own while it lives, so no other's is touched. */
+void file_clean(const char *path);
+
 /* Whether file_replace(path) can be expected to work, found out by making and removing its
- * temporary file; those that killed processes left there are removed, too: a writer holds a lock on
- * its own while it lives, so no other's is touched. `path` itself is not touched. The error says
+ * temporary file. `path` itself is not touched. The error says
  * what is wrong: a missing folder, no permission, a read-only file system, a folder or a device in
  * the place of the file, somebody else's file in a sticky folder. (Room for the bytes shows only
  * when they are written.) */

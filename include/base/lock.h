@@ -20,6 +20,9 @@ struct lock {
  */
 bool lock_take(struct lock *lock, const char *path, struct error *error);
 
+/* Whether a file of that name could be taken for a lock. */
+bool lock_has_name(const char *path);
+
 /* Writes who holds it: host, process, since when, and `run`, what for. */
 void lock_tell(const struct lock *lock, const char *run);
 

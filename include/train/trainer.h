@@ -14,6 +14,7 @@ struct train_settings {
     uint64_t seed;
     const char *model; /* where the best checkpoint goes */
     const char *last;  /* where the training state goes */
+    const char *also;  /* options that --resume with it needs, as " --model X"; NULL: none */
     int keep;          /* versions of it, 1 or more: file_keep() */
     bool last_is_from; /* it is the state that the run goes on from: no version to be kept */
     bool stop_if_unsaved;

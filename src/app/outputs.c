@@ -23,6 +23,11 @@ static struct run_position position_of(const struct safetensors *file) {
     return at;
 }
 
+/* The next epoch, whatever a file may say. */
+static int64_t after(int64_t epoch) {
+    return epoch < INT64_MAX ? epoch + 1 : epoch;
+}
+
 static void look_at_checkpoint(struct found *found, const struct safetensors *file) {
     const struct metadata *about = &file->metadata;
     const char *epoch = metadata_get(about, "epoch"), *seed = metadata_get(about, "seed");
@@ -32,7 +37,7 @@ static void look_at_checkpoint(struct found *found, const struct safetensors *fi
     if (is_state)
         found->reached = position_of(file);
     else if (epoch != NULL)
-        found->reached.epoch = strtoll(epoch, NULL, 10) + 1;
+        found->reached.epoch = after(strtoll(epoch, NULL, 10));
     snprintf(found->run, sizeof found->run, "%s", run != NULL ? run : "");
     if (epoch == NULL || seed == NULL)
         snprintf(found->text, sizeof found->text, "another program's checkpoint");
@@ -90,7 +95,7 @@ struct output {
 };
 
 /* All of them. Kept states come last; their paths are written to `kept`. */
-enum { KEPT_MOST = 9, OUTPUTS = 3 + KEPT_MOST };
+enum { KEPT_MOST = OUTPUTS - 3 };
 struct outputs {
     struct output output[OUTPUTS];
     int count;
@@ -111,49 +116,65 @@ static bool list_outputs(struct outputs *outputs, const struct settings *s, stru
 }
 
 static bool check_names(const struct outputs *outputs, struct error *error) {
-    for (int i = 0; i < outputs->count; i++)
+    for (int i = 0; i < outputs->count; i++) {
+        const struct output *a = &outputs->output[i];
+        if (a->path != NULL && lock_has_name(a->path))
+            return error_set(error, STATUS_USAGE,
+                             "--%s %s: names with this ending are those of locks, which go when a "
+                             "run ends; name another file",
+                             a->option, a->path);
         for (int j = 0; j < i; j++) {
-            const struct output *a = &outputs->output[i], *b = &outputs->output[j];
+            const struct output *b = &outputs->output[j];
             if (a->path != NULL && b->path != NULL && file_same(a->path, b->path))
                 return error_set(error, STATUS_USAGE,
                                  "--%s and --%s are the same file, %s; name two", a->option,
                                  b->option, a->path);
         }
+    }
     return true;
 }
 
 /* ---- locks ---- */
 
+static bool take(struct output_locks *locks, const char *path, struct error *error) {
+    struct lock *lock = &locks->lock[locks->count];
+    if (!lock_take(lock, path, error))
+        return false;
+    snprintf(locks->path[locks->count++], PATH_MAX, "%s", path);
+    return true;
+}
+
 bool outputs_lock_state(struct output_locks *locks, const struct settings *s, struct error *error) {
-    *locks = (struct output_locks){.model.descriptor = -1, .log.descriptor = -1};
-    return lock_take(&locks->last, s->last, error);
+    locks->count = 0;
+    return take(locks, s->last, error);
 }
 
 bool outputs_lock_rest(struct output_locks *locks, const struct settings *s, struct error *error) {
     struct outputs outputs;
-    return list_outputs(&outputs, s, error) && check_names(&outputs, error) &&
-           lock_take(&locks->model, s->model, error) &&
-           (outputs.output[2].path == NULL || lock_take(&locks->log, s->log, error));
+    if (!list_outputs(&outputs, s, error) || !check_names(&outputs, error))
+        return false;
+    for (int i = 0; i < outputs.count; i++) {
+        const char *path = outputs.output[i].path;
+        if (path != NULL && path != s->last && !take(locks, path, error))
+            return false;
+    }
+    return true;
 }
 
 void outputs_release(struct output_locks *locks) {
-    lock_release(&locks->log);
-    lock_release(&locks->model);
-    lock_release(&locks->last);
+    while (locks->count > 0)
+        lock_release(&locks->lock[--locks->count]);
 }
 
-bool outputs_tell(const struct output_locks *locks, const struct settings *s, const char *run,
-                  struct error *warning) {
-    const struct lock *all[] = {&locks->last, &locks->model, &locks->log};
-    const char *const paths[] = {s->last, s->model, s->log};
+bool outputs_tell(const struct output_locks *locks, const char *run, struct error *warning) {
     bool locked = true;
-    for (int i = 0; i < 3; i++) {
-        lock_tell(all[i], run);
-        if (all[i]->problem[0] != '\0' && locked)
+    for (int i = 0; i < locks->count; i++) {
+        lock_tell(&locks->lock[i], run);
+        if (locks->lock[i].problem[0] != '\0' && locked)
             locked = error_set(warning, STATUS_FAILURE,
                                "%s: cannot be locked here (%s): nothing but care keeps a second "
                                "run from writing to it at the same time",
-                               paths[i], all[i]->problem);
+                               locks->path[i], locks->lock[i].problem);
     }
     return locked;
 }
@@ -165,7 +186,7 @@ static bool is_further(const struct found *found, const struct train_state *from
     const struct run_position at = found->reached;
     switch (found->content) {
     case NETWORK:
-        return at.epoch > from->best.epoch + 1;
+        return at.epoch > after(from->best.epoch);
     case STATE:
         return at.epoch > from->epoch || (at.epoch == from->epoch && at.step > from->step);
     case LOG: /* it may be up to an epoch ahead: the records come before the state is saved */
@@ -273,12 +294,16 @@ bool outputs_check(const struct settings *s, const char *run, const struct train
         if (!check_overwriting(s, &outputs.output[i], &found[i], run, from, given_up, further,
                                sizeof further, error))
             return false;
+    for (int i = 0; i < outputs.count && further[0] == '\0'; i++)
+        if (outputs.output[i].content != LOG)
+            file_clean(outputs.output[i].path);
     return further[0] == '\0' ||
-           error_set(error, STATUS_USAGE,
-                     "%s: is in epoch %lld after step %lld, but its run has been further: %s; "
-                     "that would be lost: --overwrite goes back all the same, and --model, "
-                     "--last and --log name other files",
-                     s->state, (long long)from->epoch, (long long)from->step, further);
+           error_set(
+               error, STATUS_USAGE,
+               "%s: is in epoch %lld after step %lld, but its run has been further: %s; "
+               "that would be lost, until it comes again: --overwrite goes back all the same, "
+               "and --model, --last and --log name other files",
+               s->state, (long long)from->epoch, (long long)from->step, further);
 }
 
 bool outputs_check_picture(const char *option, const char *path, struct error *error) {
@@ -291,5 +316,8 @@ bool outputs_check_picture(const char *option, const char *path, struct error *e
                          "--%s %s: is there already and is no picture (PNG), so it will not be "
                          "overwritten; name another file, or remove it",
                          option, path);
-    return file_check_replaceable(path, error);
+    if (!file_check_replaceable(path, error))
+        return false;
+    file_clean(path);
+    return true;
 }

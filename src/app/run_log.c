@@ -142,6 +142,10 @@ static int stream_of(const char *path) {
 bool run_log_is_stream(const char *path) {
     struct stat info;
     const bool is_there = stat(path, &info) == 0;
+    static const char *const OWN[] = {"/dev/fd/", "/dev/std", "/proc/"}; /* another one's later */
+    for (size_t i = 0; i < sizeof OWN / sizeof *OWN; i++)
+        if (strncmp(path, OWN[i], strlen(OWN[i])) == 0)
+            return true;
     return stream_of(path) >= 0 || (is_there && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode));
 }
 

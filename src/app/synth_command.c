@@ -76,11 +76,12 @@ static bool save(void *context, const char *folder, struct error *error) {
 
 bool command_synth(const struct settings *s, struct error *error) {
     struct set set = {.folder = s->folder};
-    if (!may_replace(s->folder, error) || !folder_check_replaceable(s->folder, error))
+    if (!may_replace(s->folder, error) ||
+        !folder_check_replaceable(s->folder, cifar10_is_name, error))
         return false;
     synth_draw(&set.train, CIFAR10_TRAIN, s->synth_train, (uint64_t)s->seed);
     synth_draw(&set.test, CIFAR10_TEST, s->synth_test, (uint64_t)s->seed);
-    const bool good = folder_replace(s->folder, save, &set, error);
+    const bool good = folder_replace(s->folder, cifar10_is_name, save, &set, error);
     cifar10_free(&set.train);
     cifar10_free(&set.test);
     if (good)

@@ -335,13 +335,22 @@ static bool train_into(const struct settings *s, struct workplace *w,
     return good;
 }
 
+/* What --resume does not find by itself: settings_adopt(). */
+static void write_also(char *also, size_t size, const struct settings *s) {
+    const bool streams = s->log != NULL && run_log_is_stream(s->log);
+    const bool model = !file_lies_beside(s->model, s->last);
+    const bool log = s->log != NULL && (streams || !file_lies_beside(s->log, s->last));
+    snprintf(also, size, "%s%s%s%s", model ? " --model " : "", model ? s->model : "",
+             log ? " --log " : "", log ? s->log : "");
+}
+
 static bool train_with(const struct settings *s, struct workplace *w, struct train_state *from,
                        struct metadata *kept, const struct output_locks *locks,
                        struct error *error) {
     struct metadata *about = memory_new(2, sizeof *about); /* of the model, of the state */
     struct given_up given_up = {0};
     struct error warning;
-    char fingerprint[20];
+    char fingerprint[20], also[2048];
     const struct train_settings settings = {
         .epochs = (int)s->epochs,
         .batch = (int)s->batch,
@@ -352,10 +361,12 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
         .seed = (uint64_t)s->seed,
         .model = s->model,
         .last = s->last,
+        .also = also,
         .keep = (int)s->keep,
         .last_is_from = s->state != NULL && file_same(s->state, s->last),
         .stop_if_unsaved = s->stop_if_unsaved,
     };
+    write_also(also, sizeof also, s);
     snprintf(fingerprint, sizeof fingerprint, "%016llx",
              (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
     bool good = write_about(&about[0], &about[1], s, w, fingerprint, error);
@@ -369,7 +380,7 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
     good = good && outputs_check(s, run_mark, from, &given_up, error);
     if (good) {
         write_given_up(&given_up, s, &about[1]);
-        if (!outputs_tell(locks, s, run_mark, &warning))
+        if (!outputs_tell(locks, run_mark, &warning))
             fprintf(stderr, "%s: warning: %s\n", s->program, warning.text);
         good = train_into(s, w, &settings, &about[0], &about[1], from, kept, error);
     }
@@ -411,15 +422,16 @@ static bool train_locked(struct settings *s, struct output_locks *locks, struct 
 
 bool command_train(const struct settings *given, struct error *error) {
     struct settings settings = *given;
-    struct output_locks locks;
     interrupt_watch();
     if (settings.state != NULL && access(settings.state, F_OK) != 0 && errno == ENOENT)
         return error_set(error, STATUS_CHECKPOINT,
                          "%s: there is no such training state; cifar-train writes one, "
                          "last.ckpt, or where --last says",
                          settings.state);
+    struct output_locks *locks = memory_new(1, sizeof *locks);
     const bool good =
-        outputs_lock_state(&locks, &settings, error) && train_locked(&settings, &locks, error);
-    outputs_release(&locks);
+        outputs_lock_state(locks, &settings, error) && train_locked(&settings, locks, error);
+    outputs_release(locks);
+    free(locks);
     return good;
 }

@@ -213,8 +213,9 @@ static bool is_leftover(const char *entry, const char *name, const char *ending)
 
 /* Removes a temporary file that nobody writes any more. Process numbers do not tell: the writer may
  * live in another container, or on another machine. */
-static void remove_dead(const char *temporary) {
+static void remove_dead(const char *temporary, const void *unused) {
     struct stat info;
+    (void)unused;
     if (lstat(temporary, &info) == 0 && !S_ISREG(info.st_mode)) {
         unlink(temporary); /* something planted, a link say: none of ours is one */
         return;
@@ -228,7 +229,8 @@ static void remove_dead(const char *temporary) {
 }
 
 void file_remove_leftovers(const char *target, const char *ending,
-                           void (*remove_one)(const char *path)) {
+                           void (*remove_one)(const char *path, const void *context),
+                           const void *context) {
     char folder[PATH_MAX], leftover[2 * PATH_MAX];
     const char *slash = strrchr(target, '/'), *name = slash != NULL ? slash + 1 : target;
     folder_of(folder, target);
@@ -238,7 +240,7 @@ void file_remove_leftovers(const char *target, const char *ending,
     for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
         if (is_leftover(entry->d_name, name, ending)) {
             snprintf(leftover, sizeof leftover, "%s/%s", folder, entry->d_name);
-            remove_one(leftover);
+            remove_one(leftover, context);
         }
     closedir(entries);
 }
@@ -305,7 +307,7 @@ static bool replacement_begin(struct replacement *names, int *descriptor, const 
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode = there ? 0600 : 0666;
     *descriptor = open(names->temporary, flags, mode);
     if (*descriptor < 0 && errno == EEXIST) {
-        remove_dead(names->temporary);
+        remove_dead(names->temporary, NULL);
         *descriptor = open(names->temporary, flags, mode);
     }
     if (*descriptor < 0)
@@ -413,7 +415,7 @@ static bool name_again(const char *target, const char *kept, struct error *error
     uint8_t *bytes;
     size_t size;
     snprintf(temporary, sizeof temporary, "%s.cifar-%ld.tmp", kept, (long)getpid());
-    remove_dead(temporary);
+    remove_dead(temporary, NULL);
     const bool linked = link(target, temporary) == 0;
     const bool named = linked && rename(temporary, kept) == 0;
     if (linked)
@@ -457,6 +459,12 @@ bool file_check_replaceable(const char *path, struct error *error) {
         return false;
     close(descriptor);
     unlink(names.temporary);
-    file_remove_leftovers(names.target, ".tmp", remove_dead);
     return true;
+}
+
+void file_clean(const char *path) {
+    char target[PATH_MAX];
+    struct error error;
+    if (find_target(target, path, &error))
+        file_remove_leftovers(target, ".tmp", remove_dead, NULL);
 }

@@ -20,20 +20,42 @@ struct replacement {
     char aside[PATH_MAX + 32];     /* where the old one goes if the two cannot be exchanged */
     const char *old;               /* where it is afterwards */
     int descriptor;                /* of the new one, locked */
+    folder_owns *owns;
+    bool there;       /* an old one is, */
+    struct stat info; /* with that owner and mode */
 };
 
-/* Removes a folder of files; or only if it is `abandoned`, which it is not while its maker lives.
- * That it is not there is as good: another process may be removing it, too. */
-static bool remove_folder(const char *path, bool abandoned) {
+/* Whether nothing but files that `owns` knows, or their temporary ones, is in an open folder. */
+static bool is_own(DIR *entries, folder_owns *owns) {
+    bool own = true;
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        char *end = strstr(entry->d_name, ".cifar-");
+        if (end != NULL)
+            *end = '\0';
+        own = own && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                      owns(entry->d_name));
+    }
+    rewinddir(entries);
+    return own;
+}
+
+/* Removes a folder of files; or, given `owns`, only if it is of its files and abandoned, which it
+ * is not while its maker lives. That it is not there is as good: another process may be removing
+ * it, too. */
+static bool remove_folder(const char *path, folder_owns *owns) {
     const int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (descriptor < 0)
         return errno == ENOENT;
     /* between opening and locking its maker may have given it its place and ended */
     const bool may =
-        !abandoned || (flock(descriptor, LOCK_EX | LOCK_NB) == 0 && file_is_at(descriptor, path));
+        owns == NULL || (flock(descriptor, LOCK_EX | LOCK_NB) == 0 && file_is_at(descriptor, path));
     DIR *entries = may ? fdopendir(descriptor) : NULL;
     if (entries == NULL) {
         close(descriptor);
+        return false;
+    }
+    if (owns != NULL && !is_own(entries, owns)) {
+        closedir(entries);
         return false;
     }
     int reason = 0;
@@ -48,8 +70,9 @@ static bool remove_folder(const char *path, bool abandoned) {
     return reason == 0;
 }
 
-static void remove_abandoned(const char *path) {
-    remove_folder(path, true);
+static void remove_abandoned(const char *path, const void *context) {
+    const struct replacement *r = context;
+    remove_folder(path, r->owns);
 }
 
 /* Makes and locks the new folder. Before the lock is there, another process may take it for
@@ -86,7 +109,8 @@ static const char *obstacle(const char *target, const struct stat *info) {
     return NULL;
 }
 
-static bool replacement_begin(struct replacement *r, const char *path, struct error *error) {
+static bool replacement_begin(struct replacement *r, const char *path, folder_owns *owns,
+                              struct error *error) {
     struct stat info;
     const bool there = realpath(path, r->target) != NULL && stat(r->target, &info) == 0;
     if (!there && errno != ENOENT)
@@ -107,25 +131,41 @@ static bool replacement_begin(struct replacement *r, const char *path, struct er
         if (what != NULL)
             return error_set(error, STATUS_FAILURE,
                              "%s: is %s and cannot be replaced; name another folder", path, what);
-        if (access(r->target, R_OK | W_OK | X_OK) != 0)
+        /* if it is gone by now, another has moved it aside, and puts its own there */
+        if (access(r->target, R_OK | W_OK | X_OK) != 0 && errno != ENOENT)
             return error_set(error, STATUS_FAILURE, "%s: the folder cannot be replaced: %s", path,
                              strerror(errno));
     }
     snprintf(r->temporary, sizeof r->temporary, "%s.cifar-%ld.tmp", r->target, (long)getpid());
     snprintf(r->aside, sizeof r->aside, "%s.cifar-%ld.old", r->target, (long)getpid());
     r->old = r->temporary;
-    file_remove_leftovers(r->target, ".tmp", remove_abandoned);
+    r->owns = owns;
+    file_remove_leftovers(r->target, ".tmp", remove_abandoned, r);
     if (!make_locked(r))
         return error_set(error, STATUS_FAILURE,
                          "%s: cannot be written: creating %s beside it failed: %s", path,
                          r->temporary, strerror(errno));
-    if (there)
-        fchmod(r->descriptor, info.st_mode & 07777); /* as far as that is possible */
+    r->there = there;
+    r->info = info;
     return true;
 }
 
+/* What was somebody's stays so, as far as this process may give it to him. */
+static void take_over(const struct replacement *r) {
+    const uid_t user = r->info.st_uid;
+    const gid_t group = r->info.st_gid;
+    DIR *entries = r->there ? opendir(r->temporary) : NULL;
+    if (entries == NULL)
+        return;
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
+        if (strcmp(entry->d_name, "..") != 0) /* . is the folder itself */
+            fchownat(r->descriptor, entry->d_name, user, group, AT_SYMLINK_NOFOLLOW);
+    closedir(entries);
+    fchmod(r->descriptor, r->info.st_mode & 07777);
+}
+
 static void replacement_end(struct replacement *r) {
-    remove_folder(r->temporary, false);
+    remove_folder(r->temporary, NULL);
     close(r->descriptor);
 }
 
@@ -134,7 +174,7 @@ static bool exchange(const struct replacement *r) {
 }
 
 static bool move_aside(struct replacement *r) {
-    if (!remove_folder(r->aside, false) || rename(r->target, r->aside) != 0)
+    if (!remove_folder(r->aside, NULL) || rename(r->target, r->aside) != 0)
         return false;
     r->old = r->aside;
     return true;
@@ -160,11 +200,13 @@ static bool put_in_place(struct replacement *r) {
     return true;
 }
 
-bool folder_replace(const char *path, folder_fill *fill, void *context, struct error *error) {
+bool folder_replace(const char *path, folder_owns *owns, folder_fill *fill, void *context,
+                    struct error *error) {
     struct replacement r;
-    if (!replacement_begin(&r, path, error))
+    if (!replacement_begin(&r, path, owns, error))
         return false;
     bool good = fill(context, r.temporary, error);
+    take_over(&r);
     if (good && !put_in_place(&r))
         good = error_set(error, STATUS_FAILURE,
                          "%s: the folder could not be replaced: %s; nothing has been changed; name "
@@ -178,19 +220,19 @@ bool folder_replace(const char *path, folder_fill *fill, void *context, struct e
         good = error_set(error, STATUS_FAILURE,
                          "%s: was written, but the folder that it is in could not be synced: %s",
                          path, strerror(errno));
-    if (!remove_folder(r.old, false))
+    if (!remove_folder(r.old, NULL))
         good = error_set(error, STATUS_FAILURE,
                          "%s: was written, but what was there before, now %s, could not be "
                          "removed: %s",
                          path, r.old, strerror(errno));
-    file_remove_leftovers(r.target, ".old", remove_abandoned);
+    file_remove_leftovers(r.target, ".old", remove_abandoned, &r);
     close(r.descriptor);
     return good;
 }
 
-bool folder_check_replaceable(const char *path, struct error *error) {
+bool folder_check_replaceable(const char *path, folder_owns *owns, struct error *error) {
     struct replacement r;
-    if (!replacement_begin(&r, path, error))
+    if (!replacement_begin(&r, path, owns, error))
         return false;
     replacement_end(&r);
     return true;

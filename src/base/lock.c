@@ -15,13 +15,20 @@
 /* The first line of a lock's file: what tells it from a file of the user's. */
 static const char TITLE[] = "cifar lock\n";
 
-static bool name_lock(char name[PATH_MAX], const char *path) {
-    char target[PATH_MAX]; /* as long as the file is not there, its name must do */
-    return snprintf(name, PATH_MAX, "%s.lock", realpath(path, target) != NULL ? target : path) <
-           PATH_MAX;
+static const char ENDING[] = ".lock";
+
+bool lock_has_name(const char *path) {
+    const size_t length = strlen(path), ending = strlen(ENDING);
+    return length >= ending && strcmp(path + length - ending, ENDING) == 0;
 }
 
-/* Another user's, of a process that is no more, may be for reading only. */
+static bool name_lock(char name[PATH_MAX], const char *path) {
+    char target[PATH_MAX]; /* as long as the file is not there, its name must do */
+    return snprintf(name, PATH_MAX, "%s%s", realpath(path, target) != NULL ? target : path,
+                    ENDING) < PATH_MAX;
+}
+
+/* Another user's may be for reading only. */
 static int open_lock(const char *path) {
     const int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     const int descriptor = open(path, O_RDWR | O_CREAT | flags, 0666);
@@ -50,8 +57,10 @@ static bool held(const char *path, const char *text, struct error *error) {
 }
 
 /* Where the file itself cannot be, either, there is nothing to be said of its lock. */
-static bool none(struct lock *lock, int reason) {
-    if (reason == ENOENT || reason == ENOTDIR || reason == ENAMETOOLONG)
+static bool none(struct lock *lock, const char *path, int reason) {
+    const char *slash = strrchr(path, '/');
+    if (reason == ENOENT || reason == ENOTDIR ||
+        (reason == ENAMETOOLONG && strlen(slash != NULL ? slash + 1 : path) > NAME_MAX))
         return true;
     snprintf(lock->problem, sizeof lock->problem, "%s", strerror(reason));
     return true;
@@ -66,29 +75,27 @@ bool lock_take(struct lock *lock, const char *path, struct error *error) {
     for (;;) {
         const int descriptor = open_lock(lock->path);
         if (descriptor < 0)
-            return none(lock, errno);
+            return none(lock, path, errno);
         const bool ours = is_ours(descriptor, text, sizeof text);
         const int reason = !ours ? 0 : flock(descriptor, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
         const bool writable = (fcntl(descriptor, F_GETFL) & O_ACCMODE) == O_RDWR;
         const bool named =
             file_is_at(descriptor, lock->path); /* else its holder has just removed it */
-        if (ours && reason == 0 && named && writable) {
+        /* another user's, whose process is no more, goes, or else it has to do */
+        if (ours && reason == 0 && named && (writable || unlink(lock->path) != 0)) {
             lock->descriptor = descriptor;
             return true;
         }
-        /* nobody's any more, but another user's: one's own has to be in its place */
-        const bool stuck = ours && reason == 0 && named && unlink(lock->path) != 0;
-        const int refusal = stuck ? errno : reason;
         close(descriptor);
         if (!ours)
             return error_set(error, STATUS_FAILURE,
                              "%s: is no lock of this program, which needs that name while it "
                              "writes %s; give it another, or write to another file",
                              lock->path, path);
-        if (refusal == EWOULDBLOCK)
+        if (reason == EWOULDBLOCK)
             return held(path, text, error);
-        if (refusal != 0)
-            return none(lock, refusal);
+        if (reason != 0)
+            return none(lock, path, reason);
     }
 }
 
@@ -111,7 +118,9 @@ void lock_tell(const struct lock *lock, const char *run) {
 void lock_release(struct lock *lock) {
     if (lock->descriptor < 0)
         return;
-    unlink(lock->path); /* before it is given back, so that nobody locks a file without a name */
+    if (file_is_at(lock->descriptor, lock->path))
+        unlink(
+            lock->path); /* before it is given back, so that nobody locks a file without a name */
     close(lock->descriptor);
     lock->descriptor = -1;
 }

@@ -313,9 +313,9 @@ static bool interrupted(const struct trainer *t, struct error *error) {
                          (long long)s->epoch, (long long)s->step, t->last_failure.text);
     return error_set(error, STATUS_INTERRUPTED,
                      "interrupted in epoch %lld after step %lld of %lld, and saved; go on with "
-                     "--resume %s",
+                     "--resume %s%s",
                      (long long)s->epoch, (long long)s->step, (long long)t->pass.steps,
-                     t->settings.last);
+                     t->settings.last, t->settings.also != NULL ? t->settings.also : "");
 }
 
 /* How a training ends whose last step has been taken. */

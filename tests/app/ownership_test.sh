@@ -117,6 +117,55 @@ cifar-train --quiet --resume last.ckpt --epochs 6
 check "also when somebody looks for leftovers" test -e best.ckpt.20240101.tmp -a -e last.ckpt.20240101.tmp
 verified 'all is of one run'
 
+# The states that a run keeps are its own, too, and no output has the name of a lock.
+enter
+start env "$preload" FAULT=hold FAULT_AT=10 FAULT_HOLD=held "${train[@]}" --keep 3
+await test -e held
+refused 1 "last.2.ckpt: $busy" "${train[@]}" --last last.2.ckpt --model m.ckpt
+refused 1 "last.1.ckpt: $busy" "${train[@]}" --model last.1.ckpt --last l.ckpt
+refused 2 '--model last.ckpt.lock: names with this ending are those of locks' "${train[@]}" --model last.ckpt.lock --last l.ckpt
+refused 2 '--log x.lock: names with this ending' "${train[@]}" --model m.ckpt --last l.ckpt --log x.lock
+rm best.ckpt.lock && echo mine >best.ckpt.lock
+rm held
+check 'the run ends' wait "$started"
+check 'what is not its lock any more stays' has best.ckpt.lock '^mine$'
+long=$(printf '%0252d' 1)
+enter
+"${train[@]}" --epochs 1 --log "$long" 2>err
+check 'a log whose lock would have too long a name is told of' has err "warning: $long: cannot be locked here .File name too long"
+
+# Leftovers are cleared by whoever may write, not by who is refused.
+enter
+"${train[@]}" --epochs 1
+touch best.ckpt.cifar-7.tmp
+refused 2 '--model best.ckpt: is there already' "${train[@]}"
+cifar-train --quiet --resume last.ckpt
+check 'leftovers are cleared' test ! -e best.ckpt.cifar-7.tmp
+
+# What the program recommends works, wherever the files are.
+enter
+mkdir a b c
+start "${train[@]}" --epochs 1000000 --model a/m.ckpt --last b/s.ckpt --log c/l.jsonl
+await test -s a/m.ckpt
+stop
+command=$(sed -n 's/.* go on with --resume //p' err)
+check 'the recommendation names what is elsewhere' test "$command" = 'b/s.ckpt --model a/m.ckpt --log c/l.jsonl'
+# shellcheck disable=SC2086  # several words
+start cifar-train --quiet --resume $command
+await grep -qs '"event":"resume"' c/l.jsonl
+stop
+check 'and works' has err 'interrupted in epoch'
+
+# An epoch that no number can follow.
+enter
+"${train[@]}" --epochs 1
+python3 -c "import json, struct, zlib
+b = open('best.ckpt', 'rb').read(); n = struct.unpack('<Q', b[:8])[0]; h = json.loads(b[8:8 + n]); m = h['__metadata__']
+m.pop('xxh3_128'); m['epoch'] = str(2**63 - 1); m['crc32'] = '0' * 8
+t = json.dumps(h, separators=(',', ':')).encode(); w = struct.pack('<Q', len(t)) + t + b[8 + n:]
+open('best.ckpt', 'wb').write(w.replace(b'\"crc32\":\"00000000\"', b'\"crc32\":\"%08x\"' % zlib.crc32(w)))"
+refused 2 'its run has been further: best.ckpt holds epoch' cifar-train --resume last.ckpt
+
 # One state resumed twice at once: one of the two goes on.
 enter
 "${train[@]}" --epochs 1 --log run.jsonl
@@ -176,7 +225,7 @@ enter
 cp last.ckpt b.ckpt
 cifar-train --quiet --resume last.ckpt --epochs 12
 cp best.ckpt keep.ckpt
-further='is in epoch 3 after step 0, but its run has been further: best.ckpt holds epoch [0-9]+, run.jsonl has records up to epoch 13, step 0; that would be lost: --overwrite'
+further='is in epoch 3 after step 0, but its run has been further: best.ckpt holds epoch [0-9]+, run.jsonl has records up to epoch 13, step 0; that would be lost, until it comes again: --overwrite'
 [[ $(about best.ckpt epoch) -gt 2 ]] || further='is in epoch 3 after step 0, but its run has been further: run.jsonl has records'
 refused 2 "b.ckpt: $further" cifar-train --resume b.ckpt --epochs 12
 refused 2 "b.ckpt: $further" cifar-train --resume b.ckpt
@@ -364,7 +413,12 @@ if ((EUID == 0)); then
     # another user's lock, whose process is dead
     printf 'cifar lock\nhost here\n' >sticky/n.last.lock && chmod 644 sticky/n.last.lock
     "${nobody[@]}" "$BIN/cifar-train" --quiet --resume sticky/n.last --epochs 3 2>err
-    check "a dead lock of another user's hinders nobody" has err 'warning: sticky/n.last: cannot be locked here'
+    check "a dead lock of another user's hinders nobody, and locks" empty err
+    flock sticky/n.last.lock sleep 2 & holder=$!
+    sleep 0.3
+    "${nobody[@]}" "$BIN/cifar-train" --quiet --resume sticky/n.last --epochs 4 2>err || true
+    check 'as long as somebody has it' has err 'sticky/n.last: is being written by another run'
+    wait "$holder"
 else
     echo "skipped: other users' files (only root can make them)"
 fi

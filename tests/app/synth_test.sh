@@ -175,7 +175,9 @@ check 'nothing is left' alone
 begin
 others=(data.cifar-12x.tmp data.cifar-.tmp data.cifar-012.tmp data.cifar-12.tmp.d data.cifar-12.bak data.12.tmp
     data.cifar--1.tmp mydata.cifar-12.tmp data2.cifar-12.tmp)
-(cd sets && mkdir "${others[@]}" data.cifar-13.tmp data.cifar-14.tmp && touch data.cifar-12.tmp data.cifar-1{3,4}.tmp/x)
+others+=(data.cifar-16.tmp) # of its form, but with a file that is none of a set
+(cd sets && mkdir "${others[@]}" data.cifar-13.tmp data.cifar-14.tmp && touch data.cifar-12.tmp data.cifar-1{4,6}.tmp/x &&
+    touch data.cifar-13.tmp/{test_batch.bin,data_batch_1.bin.cifar-13.tmp})
 ln -s ../old sets/data.cifar-15.tmp
 python3 -c "import fcntl, os, time
 fcntl.flock(os.open('sets/data.cifar-14.tmp', os.O_RDONLY), fcntl.LOCK_SH)

@@ -147,6 +147,11 @@ write("state-stuck.ckpt", pack(state_header, b"".join(
                                    for name, value in state_header.items() if name != "__metadata__"))))
 put("last.ckpt", "state-counter.ckpt", "bn4.num_batches_tracked", "<q", 3)
 put("last.ckpt", "state-best-steps.ckpt", "run.best.bn4.num_batches_tracked", "<q", 3)
+best_of_another_length = bytearray(state)
+for name, value in state_header.items():
+    if name.startswith("run.best.") and name.endswith(".num_batches_tracked"):
+        best_of_another_length[slice(*value["data_offsets"])] = struct.pack("<q", 3)
+write("state-best-length.ckpt", pack(state_header, bytes(best_of_another_length)))
 put("last.ckpt", "state-begun.ckpt", "run.loss.running", "<d", 1)
 put("last.ckpt", "state-total.ckpt", "run.loss.total", "<d", -1)
 put("last.ckpt", "state-best.ckpt", "run.best.epoch", "<q", 3)

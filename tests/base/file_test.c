@@ -425,6 +425,7 @@ static void leftovers_of_the_dead_are_removed(void **state) {
         make(path, "left"); /* a process has the number: in another container, another one */
         snprintf(path, sizeof path, "%sfile", folder);
         assert_true(file_check_replaceable(path, &error));
+        file_clean(path);
         snprintf(path, sizeof path, "%sfile.cifar-%ld.tmp", folder, (long)getppid());
         assert_absent(path);
         for (size_t i = 0; i < sizeof KEPT / sizeof *KEPT; i++) {
