@@ -123,6 +123,8 @@ kill_once() {
     wait "$pid" 2>/dev/null || status=$?
     for actor in "${actors[@]}"; do wait "$actor" || lost "somebody came by: $(cat ../wrong)"; done
     ((status != 0)) || return 1 # it had ended before
+    # one who came by was faster, and has brought the run to its end
+    ((status != 1)) || ! grep -q 'is being written by another run' errors || return 1
     ((status == 137)) || lost "ended with status $status instead of being killed"
     kills=$((kills + 1))
     temporary=(*.tmp)
