@@ -1,10 +1,10 @@
 #include "app/settings.h"
 
 #include "base/file.h"
+#include "base/text.h"
 #include "data/cifar10.h"
 #include "device/device.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -214,6 +214,13 @@ static bool is_path(const struct option_row *row) {
     return row->type == TEXT && (row->roles & FREE);
 }
 
+/* Nothing that a terminal would act on. */
+static bool is_clean(const char *name) {
+    char text[METADATA_VALUE];
+    snprintf(text, sizeof text, "%s", name);
+    return strcmp(text_clean(text), name) == 0;
+}
+
 static bool same_value(const struct settings *a, const struct settings *b,
                        const struct option_row *row) {
     char x[METADATA_VALUE], y[METADATA_VALUE];
@@ -233,10 +240,12 @@ bool settings_record(const struct settings *settings, bool all, struct metadata 
             if (value_text(settings, row, text, sizeof text))
                 metadata_set(about, key, "%s", text);
         } else if (name != NULL) {
-            if (!file_name_beside(text, sizeof text, name, settings->last) || !metadata_holds(text))
+            if (!file_name_beside(text, sizeof text, name, settings->last) ||
+                !metadata_holds(text) || !is_clean(text))
                 return error_set(error, STATUS_USAGE,
                                  "--%s %.60s: a run must find its files again when it goes on, and "
-                                 "its state can keep only names in UTF-8 of at most %d bytes; name "
+                                 "its state can keep only names in UTF-8 of at most %d bytes, "
+                                 "without control characters; name "
                                  "it otherwise",
                                  row->name, name, METADATA_VALUE - 1);
             metadata_set(about, key, "%s", text);
@@ -265,13 +274,12 @@ static const char *adopt_path(const struct option_row *row, struct metadata *abo
                               const char *state, struct error *error) {
     const char *name = metadata_get(about, key);
     char path[METADATA_VALUE];
-    for (const unsigned char *at = (const unsigned char *)name; *at != '\0'; at++)
-        if (iscntrl(*at) || (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)) {
-            error_set(error, STATUS_CHECKPOINT,
-                      "%s: its metadata's %s has control characters in it; name the file with --%s",
-                      state, key, key);
-            return NULL;
-        }
+    if (!is_clean(name)) {
+        error_set(error, STATUS_CHECKPOINT,
+                  "%s: its metadata's %s has control characters in it; name the file with --%s",
+                  state, key, key);
+        return NULL;
+    }
     if (!file_path_beside(path, sizeof path, name, state)) {
         error_set(error, STATUS_CHECKPOINT,
                   "%s: its metadata's %s is too long a name here; name the file with --%s", state,

@@ -300,6 +300,8 @@ enter
 odd=$'\xff'
 refused 2 'must find its files again when it goes on' "${train[@]}" --model "$odd.ckpt"
 refused 2 'must find its files again when it goes on' "${train[@]}" --log "$odd"
+refused 2 'must find its files again .* without control characters' "${train[@]}" --model $'m\tx'
+refused 2 'must find its files again .* without control characters' "${train[@]}" --log $'\xc2\x9b1m'
 deep=$(printf '%0200d/' {1..6})
 mkdir -p "$deep"
 refused 2 '--model 0+.*: a run must find its files again' "${train[@]}" --model "${deep}best.ckpt" --last last.ckpt
