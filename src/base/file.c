@@ -223,7 +223,7 @@ static void remove_dead(const char *temporary, const void *unused) {
     const int descriptor = open(temporary, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (descriptor < 0)
         return;
-    if (flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+    if (flock(descriptor, LOCK_EX | LOCK_NB) == 0 && file_is_at(descriptor, temporary))
         unlink(temporary);
     close(descriptor);
 }
@@ -359,6 +359,7 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
     int descriptor;
     if (!replacement_begin(&names, &descriptor, path, error))
         return false;
+    const int lock = fcntl(descriptor, F_DUPFD_CLOEXEC, 0); /* until it has its name */
     bool written = write_all(descriptor, bytes, size) && sync_whole(descriptor);
     int reason = errno;
     if (close(descriptor) != 0 && written) {
@@ -369,6 +370,8 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
         written = false;
         reason = errno;
     }
+    if (lock >= 0)
+        close(lock);
     if (!written) {
         unlink(names.temporary);
         return error_set(error, STATUS_FAILURE,

@@ -66,6 +66,13 @@ static bool none(struct lock *lock, const char *path, int reason) {
     return true;
 }
 
+static bool foreign(const char *lock, const char *path, struct error *error) {
+    return error_set(error, STATUS_FAILURE,
+                     "%s: is no lock of this program, which needs that name while it writes %s; "
+                     "give it another, or write to another file",
+                     lock, path);
+}
+
 bool lock_take(struct lock *lock, const char *path, struct error *error) {
     struct stat info;
     char text[512];
@@ -74,6 +81,8 @@ bool lock_take(struct lock *lock, const char *path, struct error *error) {
         return true;
     for (;;) {
         const int descriptor = open_lock(lock->path);
+        if (descriptor < 0 && (errno == ELOOP || errno == EISDIR))
+            return foreign(lock->path, path, error);
         if (descriptor < 0)
             return none(lock, path, errno);
         const bool ours = is_ours(descriptor, text, sizeof text);
@@ -88,10 +97,7 @@ bool lock_take(struct lock *lock, const char *path, struct error *error) {
         }
         close(descriptor);
         if (!ours)
-            return error_set(error, STATUS_FAILURE,
-                             "%s: is no lock of this program, which needs that name while it "
-                             "writes %s; give it another, or write to another file",
-                             lock->path, path);
+            return foreign(lock->path, path, error);
         if (reason == EWOULDBLOCK)
             return held(path, text, error);
         if (reason != 0)

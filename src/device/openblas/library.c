@@ -23,7 +23,8 @@ static bool has_buffers(int threads) {
     if (openblas.blas_memory_alloc == NULL || openblas.blas_memory_free == NULL)
         return true; /* as a build that hides them may have it */
     for (; count < threads; count++) {
-        void *trial = mmap(NULL, BUFFER, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void *trial =
+            mmap(NULL, BUFFER, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (trial == MAP_FAILED)
             break;
         munmap(trial, BUFFER);
