@@ -34,6 +34,7 @@ struct settings {
     int64_t threads, limit;          /* 0: all */
     int64_t synth_train, synth_test; /* images to draw */
     double lr, weight_decay;
+    bool model_adopted; /* its name is the one that the state gives it */
     bool quiet, json, confusion, overwrite, stop_if_unsaved;
 };
 

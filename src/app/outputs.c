@@ -102,6 +102,9 @@ struct outputs {
     char kept[KEPT_MOST][PATH_MAX];
 };
 
+/* settings.c has the most that --keep takes: 10 */
+_Static_assert(KEPT_MOST == 10 - 1, "room for all");
+
 static bool list_outputs(struct outputs *outputs, const struct settings *s, struct error *error) {
     *outputs = (struct outputs){
         {{"model", s->model, NETWORK}, {"last", s->last, STATE}, {"log", s->log, LOG}}, 3, {""}};
@@ -222,7 +225,8 @@ static bool refuse(const struct settings *s, const struct output *o, const struc
                          "--%s %s: is there already (%s), but is no file of the run in %s; name "
                          "another file, or let it be replaced with --overwrite",
                          o->option, o->path, found->text, s->state);
-    if (outputs_look_at(s->last).content == STATE)
+    const struct found last = outputs_look_at(s->last);
+    if (last.content == STATE && strcmp(last.run, found->run) == 0)
         snprintf(go_on, sizeof go_on, "--resume %s goes on with that run, ", s->last);
     return error_set(error, STATUS_USAGE,
                      "--%s %s: is there already (%s); %s--overwrite begins a new one in its "

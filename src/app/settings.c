@@ -311,7 +311,8 @@ bool settings_adopt(struct settings *settings, struct metadata *about, struct er
         key_of(key, row);
         const bool given = settings->given >> i & 1;
         const char *text = metadata_get(about, key);
-        if ((text == NULL || given) && (row->roles & FREE))
+        const bool needed = row->at == AT(model) && settings->command == COMMAND_TRAIN;
+        if ((text == NULL || given) && (row->roles & FREE) && (given || !needed))
             continue;
         if (text == NULL)
             return error_set(error, STATUS_CHECKPOINT,
@@ -327,6 +328,7 @@ bool settings_adopt(struct settings *settings, struct metadata *about, struct er
                              settings->state, wrong.text);
         const bool open = row->at == AT(device) && strcmp(settings->device, "auto") == 0;
         const bool raised = row->at == AT(epochs) && settings->epochs > kept.epochs;
+        kept.model_adopted |= row->at == AT(model);
         if (!given || open)
             *settings = kept;
         else if (!raised && !same_value(settings, &kept, row))

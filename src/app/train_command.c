@@ -308,12 +308,13 @@ static bool train_into(const struct settings *s, struct workplace *w,
     struct trainer *trainer = memory_new(1, sizeof *trainer);
     const char *run_mark = metadata_get(model_about, "run");
     struct run_log log;
-    bool good = from == NULL
-                    ? run_log_open(&log, s->log, error)
-                    : run_log_reopen(&log, s->log, run_mark, from->epoch, from->step, error);
+    const int64_t epoch = from != NULL ? from->epoch : 0, step = from != NULL ? from->step : 0;
+    const bool resumes = from != NULL;
+    /* takes the memory: an earlier log is not emptied for a training that cannot begin */
+    trainer_init(trainer, w->device, settings, &w->train, &w->test, model_about, last_about, from);
+    bool good = resumes ? run_log_reopen(&log, s->log, run_mark, epoch, step, error)
+                        : run_log_open(&log, s->log, error);
     if (good) {
-        trainer_init(trainer, w->device, settings, &w->train, &w->test, model_about, last_about,
-                     from);
         struct listener listener = {
             .settings = s, .log = &log, .images = w->train.count, .run = run_mark};
         good = run(trainer, &listener, w, kept, error);
@@ -329,8 +330,8 @@ static bool train_into(const struct settings *s, struct workplace *w,
         else if (!closed && error->status != STATUS_FAILURE) /* must not hide why training ended */
             warn(&listener, second.text);
         good = good && closed && failures == 0;
-        trainer_free(trainer);
     }
+    trainer_free(trainer);
     free(trainer);
     return good;
 }

@@ -91,6 +91,8 @@ static void check_model(struct verification *v) {
     const int64_t epoch = found.reached.epoch - 1;
     if (!whole)
         tell(v, false, "model", "", "%.500s", error.text); /* which begins with the path */
+    else if (found.content != NETWORK)
+        tell(v, false, "model", path, "is no network alone (%s)", found.text);
     else if (is_given_up(path, metadata_get(v->about, TRAINER_UNTIL_MODEL)))
         tell(v, true, "model", path, "whole; of another run, whose place this one takes");
     else if (strcmp(found.run, metadata_get(v->about, "run")) != 0)

@@ -73,6 +73,15 @@ bool judge(struct judgement *j, const struct workplace *w, const struct settings
         network_state_free(&state);
         return false;
     }
+    const char *wanted = metadata_get(&w->about, "run"), *found = metadata_get(&j->about, "run");
+    if (settings->model_adopted && wanted != NULL &&
+        (found == NULL || strcmp(found, wanted) != 0)) {
+        network_state_free(&state);
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: is not of the run in %s: another run has taken its place; name the "
+                         "right one with --model",
+                         settings->model, settings->state);
+    }
     j->network = network_new(w->device, batch);
     network_upload(j->network, &state);
     network_state_free(&state);

@@ -193,8 +193,11 @@ echo 'my notes' >best.ckpt.lock
 refused 1 'best.ckpt.lock: is no lock of this program' "${train[@]}"
 rm best.ckpt.lock
 ln -s ../precious best.ckpt.lock
-check 'a link in its place is not followed' "${train[@]}" --epochs 1
+refused 1 'best.ckpt.lock: is no lock of this program' "${train[@]}"
 check 'a link in its place is not followed' test ! -e ../precious -a -L best.ckpt.lock
+
+rm best.ckpt.lock && mkdir last.ckpt.lock
+refused 1 'last.ckpt.lock: is no lock of this program' "${train[@]}"
 
 # A lock that its holder removes just before it can be had is nobody's any more.
 enter
@@ -436,6 +439,21 @@ env "$preload" FAULT=fail FAULT_AT=13 FAULT_FOR=1000000 FAULT_ERRNO=ENOSPC "${tr
 check 'or it ends' test "$status" = 1
 check 'with the same words' has err '^cifar-train: THIS RUN IS NOT BEING SAVED: '
 
+# --- A start without memory destroys nothing.
+
+if ! ldd "$BIN/cifar" | grep -q libasan; then
+    enter
+    "${train[@]}" --epochs 1 --log run.jsonl
+    before=$(sums)
+    for limit in 30000 35000 40000 45000 50000 55000; do
+        (ulimit -v "$limit"; "${train[@]}" --epochs 1 --log run.jsonl --overwrite --batch 5000 >/dev/null 2>&1) || {
+            rm -f ./*.lock
+            check "a start in $limit KB" test "$(sums)" = "$before"
+        }
+        before=$(sums)
+    done
+fi
+
 # --- verify.
 
 enter
@@ -480,5 +498,11 @@ check 'what computes is another matter' cifar-test --state r/last.ckpt --grid ''
 cifar-classes --state r/last.ckpt --model best.ckpt --data ../E >out
 check 'what is named wins' has out '^model   best.ckpt'
 check 'what is named wins' has out '^data    ../E: 30 test'
+"${train[@]}" --epochs 1 --seed 6 --model r/best.ckpt --last r/other.ckpt --overwrite
+refused 4 'r/best.ckpt: is not of the run in r/last.ckpt: another run has taken its place' cifar-test --state r/last.ckpt --grid ''
+refused 2 '--model r/best.ckpt: is there already [^;]*; --overwrite begins' "${train[@]}" --model r/best.ckpt
+cp r/last.ckpt r/best.ckpt
+fails 4 'do not belong together' cifar-verify r/last.ckpt
+check 'a state is no model' has out '^model  r/best.ckpt: is no network alone'
 
 end_checks
