@@ -5,9 +5,9 @@
  *  2. A file keeps its kind, which is found in what it holds: a network goes over a network, a
  *     training state over a state, a log over a log, a picture over a picture (PNG). Nothing goes
  *     over the batches or the names of a data set. No option changes that.
- *  3. A run's own files may be written by the run. What proves it is in them: the run's mark (`run`
- * in a checkpoint's metadata and in a log's first record), which is made of all that decides its
- *     bits. Where a name came from proves nothing.
+ *  3. A run's own files may be written by the run. What proves it is in them: the run's mark
+ *     (`run` in a checkpoint's metadata and in a log's first record), which is made of all that
+ *     decides its result. Where a name came from proves nothing.
  *  4. A run does not go back. What is further than the state that it goes on from (a network of a
  *     later epoch, a later state, records behind the end of the state's epoch) stays.
  *  5. --overwrite gives up what 3 and 4 would keep, and what no kind is known of (a damaged file,
@@ -15,13 +15,13 @@
  *     may go on before it has replaced it, but only over those very bytes.
  *  6. A state is a file from somebody: the names in it are followed to its own folder and below, no
  *     further (settings_adopt()). Elsewhere is written what the command line names.
- *  7. One writer at a time: a training holds a lock on each of its files from before it reads the
- *     first until it ends (base/lock.h), and touches nothing before it has them. What there is is
- * looked at then; what somebody puts there meanwhile is taken for the run's own.
- *  8. What is written goes beside first, under a name of this program's, and then takes the place
- * of the old file as a whole (base/file.h). The log, which grows, is cut only back to where the run
- *     goes on, and only if it is that run's. A data set is drawn as a whole folder
- * (synth_command.c).
+ *  7. One writer at a time: a training holds a lock on each of its files from before it reads
+ *     the first until it ends (base/lock.h), and touches nothing before it has them. What there
+ *     is is looked at then; what somebody puts there meanwhile is taken for the run's own.
+ *  8. What is written goes beside first, under a name of this program's, and then takes the
+ *     place of the old file as a whole (base/file.h). The log, which grows, is cut only back to
+ *     where the run goes on, and only if it is that run's. A data set is drawn as a whole folder
+ *     (synth_command.c).
  */
 #pragma once
 
@@ -63,9 +63,9 @@ void outputs_release(struct output_locks *locks);
  * locked. */
 bool outputs_tell(const struct output_locks *locks, const char *run, struct error *warning);
 
-/* The digests of files that --overwrite gave up and that are there as long as the run has not
- * replaced them: in the metadata of its state the keys TRAINER_UNTIL_MODEL and, where states are
- * kept, GIVEN_UP_STATES. */
+/* The digests of files that --overwrite gave up: in the metadata of a run's state the keys
+ * TRAINER_UNTIL_MODEL, until the model has been written, and, where states are kept,
+ * GIVEN_UP_STATES, as long as the run lasts. */
 #define GIVEN_UP_STATES "given_up_states"
 struct given_up {
     char model[METADATA_VALUE], states[METADATA_VALUE]; /* with spaces between; "": none */
