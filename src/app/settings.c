@@ -235,11 +235,13 @@ bool settings_record(const struct settings *settings, bool all, struct metadata 
         if (!(row->roles & (int)settings->command) || !(row->roles & (all ? KEPT : RESULT)))
             continue;
         key_of(key, row);
-        const char *name = *(const char *const *)(const void *)((const char *)settings + row->at);
         if (!is_path(row)) {
             if (value_text(settings, row, text, sizeof text))
                 metadata_set(about, key, "%s", text);
-        } else if (name != NULL) {
+            continue;
+        }
+        const char *name = *(const char *const *)(const void *)((const char *)settings + row->at);
+        if (name != NULL) {
             if (!file_name_beside(text, sizeof text, name, settings->last) ||
                 !metadata_holds(text) || !is_clean(text))
                 return error_set(error, STATUS_USAGE,
