@@ -248,7 +248,10 @@ void file_remove_leftovers(const char *target, const char *ending,
 /* ---- what a new file takes over from the one in whose place it comes ---- */
 
 static void copy_attributes(int to, const char *from) {
+    static const char ACL[] = "system.posix_acl_access"; /* the folder may have given it one */
     char names[4096], value[4096];
+    if (getxattr(from, ACL, NULL, 0) < 0)
+        fremovexattr(to, ACL);
     const ssize_t size = listxattr(from, names, sizeof names);
     for (ssize_t at = 0; at < size; at += (ssize_t)strlen(names + at) + 1) {
         const ssize_t length = getxattr(from, names + at, value, sizeof value);
