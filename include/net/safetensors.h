@@ -48,8 +48,8 @@ struct metadata {
 void metadata_set(struct metadata *metadata, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Takes a key away, if it is there. */
-void metadata_remove(struct metadata *metadata, const char *key);
+/* Takes a key away; whether it was there. */
+bool metadata_remove(struct metadata *metadata, const char *key);
 
 /* Whether a file can hold it as a value: UTF-8, and short enough. */
 bool metadata_holds(const char *text);

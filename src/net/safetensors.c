@@ -48,12 +48,14 @@ void metadata_set(struct metadata *metadata, const char *key, const char *format
     va_end(arguments);
 }
 
-void metadata_remove(struct metadata *metadata, const char *key) {
+bool metadata_remove(struct metadata *metadata, const char *key) {
     int kept = 0;
     for (int i = 0; i < metadata->count; i++)
         if (strcmp(metadata->entry[i].key, key) != 0)
             metadata->entry[kept++] = metadata->entry[i];
+    const bool removed = kept < metadata->count;
     metadata->count = kept;
+    return removed;
 }
 
 bool metadata_holds(const char *text) {

@@ -277,26 +277,40 @@ static bool unsaved(const struct trainer *t, struct error *error) {
                      t->last_failure.text);
 }
 
+static void write_last(struct trainer *t, const struct train_observer *observer) {
+    struct error failure;
+    t->last_waits = waits(t, save_last(t, &failure), &failure, observer);
+    if (t->last_waits)
+        t->last_failure = failure;
+}
+
 /* Writes what has changed: the state first, since it holds the best network, too, so that whatever
- * happens between the two can be made good. Error: it could not be saved for too long. */
-static bool save(struct trainer *t, const struct train_observer *observer, struct error *error) {
+ * happens between the two can be made good. */
+static void save(struct trainer *t, const struct train_observer *observer) {
     const double began = clock_seconds();
     struct error failure;
     if (t->last_waits || t->model_waits)
         observer->saving(observer->context);
     if (t->last_waits) {
-        t->last_waits = waits(t, save_last(t, &failure), &failure, observer);
-        if (t->last_waits)
-            t->last_failure = failure;
+        write_last(t, observer);
         t->unsaved = t->last_waits ? t->unsaved + 1 : 0;
     }
     if (t->model_waits) {
         t->model_waits = waits(t, save_model(t, &failure), &failure, observer);
-        if (!t->model_waits)
-            metadata_remove(&t->last_about, TRAINER_UNTIL_MODEL);
+        if (!t->model_waits && metadata_remove(&t->last_about, TRAINER_UNTIL_MODEL) &&
+            !t->last_waits) { /* the same state, which gives nothing up any more */
+            t->settings.last_is_from = true;
+            write_last(t, observer);
+        }
     }
     t->save_seconds += clock_seconds() - began;
-    if (t->unsaved == 0 || t->unsaved % TOO_MANY_UNSAVED != 0 || !t->last_waits)
+}
+
+/* Saves on the way. Error: the state could not be saved for too long. */
+static bool save_and_go_on(struct trainer *t, const struct train_observer *observer,
+                           struct error *error) {
+    save(t, observer);
+    if (t->unsaved == 0 || t->unsaved % TOO_MANY_UNSAVED != 0)
         return true;
     unsaved(t, error);
     if (!t->settings.stop_if_unsaved)
@@ -401,7 +415,7 @@ static bool take_steps(struct trainer *t, const struct train_observer *observer,
         if (ahead == 0 && done < steps && (due || observer->stop(observer->context))) {
             if (!take_state(t, epoch, done, *total, running, error))
                 return false;
-            const bool saved = save(t, observer, error);
+            const bool saved = save_and_go_on(t, observer, error);
             if (observer->stop(observer->context))
                 return interrupted(t, error);
             if (!saved)
@@ -446,13 +460,13 @@ static bool train_epoch(struct trainer *t, const struct train_observer *observer
         t->model_waits = true;
     }
     observer->epoch(observer->context, &report);
-    return save(t, observer, error);
+    return save_and_go_on(t, observer, error);
 }
 
 bool train(struct trainer *t, const struct train_observer *observer, struct error *error) {
     put_state(t);
     t->last_waits = true;
-    if (!save(t, observer, error))
+    if (!save_and_go_on(t, observer, error))
         return false;
     while (t->state.epoch <= t->settings.epochs) {
         if (observer->stop(observer->context))
@@ -460,5 +474,6 @@ bool train(struct trainer *t, const struct train_observer *observer, struct erro
         if (!train_epoch(t, observer, error))
             return false;
     }
-    return save(t, observer, error) /* what still waits */ && finished(t, error);
+    save(t, observer); /* what still waits */
+    return finished(t, error);
 }
