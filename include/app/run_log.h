@@ -16,6 +16,8 @@ struct run_position {
 struct run_log_summary {
     char run[40];                /* the mark of the run that its first record names */
     int64_t records;             /* whole ones */
+    int64_t steps, epochs;       /* of them, of these kinds */
+    bool from_start;             /* the first is the run's own first */
     struct run_position reached; /* how far they go, wherever in the file the furthest is */
     bool torn;                   /* what is behind the last line feed is no whole record */
 };
@@ -35,6 +37,7 @@ struct run_log {
     bool is_file;   /* of its own, which can be read and cut: no pipe, device or stream */
     char *waiting;  /* records that could not be written yet */
     size_t waiting_size;
+    bool stalls;                      /* a pipe's reader does not read */
     int failures;                     /* writes that failed */
     struct run_position run, reached; /* where a run that goes on is, and where its log was */
 };

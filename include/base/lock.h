@@ -20,6 +20,9 @@ struct lock {
  */
 bool lock_take(struct lock *lock, const char *path, struct error *error);
 
+/* Whether another process has locked the file just now. */
+bool lock_is_held(const char *path);
+
 /* Whether a file of that name could be taken for a lock. */
 bool lock_has_name(const char *path);
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +98,9 @@ static bool read_log(FILE *file, const struct run_position *until, struct run_lo
             memcpy(summary->run, record.run, sizeof record.run);
         if (record.event != NO_RECORD)
             summary->records++;
+        summary->from_start |= is_first && record.event == START;
+        summary->steps += record.event == STEP;
+        summary->epochs += record.event == EPOCH;
         if ((begins || record.event >= STEP) && is_before(summary->reached, record.at))
             summary->reached = record.at;
     }
@@ -170,8 +174,11 @@ static bool open_log(struct run_log *log, const char *path, int more, struct err
                          "%s: is a pipe that nobody reads; start its reader first", path);
     if (log->descriptor < 0)
         return failed(log, "opened for writing", reason, error);
-    fcntl(log->descriptor, F_SETFL, O_APPEND);
-    log->is_file = fstat(log->descriptor, &info) == 0 && S_ISREG(info.st_mode);
+    const bool known = fstat(log->descriptor, &info) == 0;
+    log->is_file = known && S_ISREG(info.st_mode);
+    if (!known ||
+        !S_ISFIFO(info.st_mode)) /* a reader of a pipe that stalls does not stop the run */
+        fcntl(log->descriptor, F_SETFL, O_APPEND);
     return true;
 }
 
@@ -217,8 +224,17 @@ bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error
 
 /* ---- writing ---- */
 
+/* Milliseconds that a pipe's reader has to make room: once for a record, and in the end. */
+enum { RECORD_PATIENCE = 1000, END_PATIENCE = 5000 };
+
+/* Whether the reader of a pipe makes room within so many milliseconds. */
+static bool can_write(const struct run_log *log, int patience) {
+    struct pollfd pipe = {.fd = log->descriptor, .events = POLLOUT};
+    return poll(&pipe, 1, patience) > 0;
+}
+
 /* Writes what waits, or leaves a file as it was. */
-static bool write_waiting(struct run_log *log) {
+static bool write_waiting(struct run_log *log, int patience) {
     struct stat before;
     const bool regular = log->is_file && fstat(log->descriptor, &before) == 0;
     if (!log->is_file)
@@ -226,6 +242,8 @@ static bool write_waiting(struct run_log *log) {
     for (size_t at = 0; at < log->waiting_size;) {
         const ssize_t put = write(log->descriptor, log->waiting + at, log->waiting_size - at);
         if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0 && errno == EAGAIN && can_write(log, patience))
             continue;
         if (put < 0) {
             const int reason = errno;
@@ -254,8 +272,11 @@ bool run_log_write(struct run_log *log, json_t *record, struct error *error) {
     log->waiting[log->waiting_size + length] = '\n';
     log->waiting_size += length + 1;
     free(text);
-    if (write_waiting(log))
+    if (write_waiting(log, log->stalls ? 0 : RECORD_PATIENCE)) {
+        log->stalls = false;
         return true;
+    }
+    log->stalls = errno == EAGAIN;
     log->failures++;
     return failed(log, "written", errno, error);
 }
@@ -269,7 +290,7 @@ bool run_log_close(struct run_log *log, struct error *error) {
     const int descriptor = log->descriptor;
     if (descriptor < 0)
         return true;
-    const bool written = write_waiting(log);
+    const bool written = write_waiting(log, END_PATIENCE);
     int reason = errno;
     const bool closed = close(descriptor) == 0;
     reason = written ? errno : reason;

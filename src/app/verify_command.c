@@ -18,6 +18,7 @@ struct verification {
     const struct settings *settings;
     const struct train_state *state;
     const struct metadata *about;
+    int64_t steps; /* in an epoch */
     bool good;
 };
 
@@ -53,7 +54,7 @@ static bool check_state(struct verification *v, struct error *error) {
                          "epochs): the file is damaged or comes from another version of this "
                          "program",
                          path);
-    const int64_t steps = images / batch + (images % batch > 0);
+    const int64_t steps = v->steps = images / batch + (images % batch > 0);
     if (!train_state_fits(state, epochs, steps, path, error))
         return false;
     if (state->epoch > epochs)
@@ -128,6 +129,11 @@ static void check_log(struct verification *v) {
     else if (at.epoch < state->epoch || (at.epoch == state->epoch && at.step < step))
         tell(v, false, "log", path, "records are missing: it ends in epoch %lld after step %lld",
              (long long)at.epoch, (long long)at.step);
+    else if (log.from_start && every > 0 &&
+             (log.epochs != at.epoch - 1 ||
+              log.steps != log.epochs * (v->steps / every) + at.step / every))
+        tell(v, false, "log", path, "records are missing before epoch %lld, step %lld",
+             (long long)at.epoch, (long long)at.step);
     else if (at.epoch > state->epoch + 1 || (at.epoch == state->epoch + 1 && at.step > 0))
         tell(v, false, "log", path, "whole; further than the state: epoch %lld after step %lld",
              (long long)at.epoch, (long long)at.step);
@@ -141,17 +147,21 @@ bool command_verify(const struct settings *given, struct error *error) {
     struct settings settings = *given;
     struct metadata *about = memory_new(1, sizeof *about);
     struct train_state state;
-    struct verification v = {&settings, &state, about, true};
+    struct verification v = {&settings, &state, about, 0, true};
     bool good = train_state_load(settings.state, &state, about, error);
     if (good) {
         good = settings_adopt(&settings, about, error) && check_state(&v, error);
         if (good) {
             check_model(&v);
             check_log(&v);
-            good = v.good ||
-                   error_set(error, STATUS_CHECKPOINT,
-                             "%s: the files of its run do not belong together, as is said above",
-                             settings.state);
+            good =
+                v.good ||
+                error_set(error, STATUS_CHECKPOINT,
+                          "%s: the files of its run do not belong together, as is said above%s",
+                          settings.state,
+                          lock_is_held(settings.state)
+                              ? "; but the run is at work, and they change one by one: verify again"
+                              : "");
         }
         train_state_free(&state);
     }

@@ -28,6 +28,16 @@ static bool name_lock(char name[PATH_MAX], const char *path) {
                     ENDING) < PATH_MAX;
 }
 
+bool lock_is_held(const char *path) {
+    char name[PATH_MAX];
+    const int descriptor =
+        name_lock(name, path) ? open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+    const bool is = descriptor >= 0 && flock(descriptor, LOCK_SH | LOCK_NB) != 0;
+    if (descriptor >= 0)
+        close(descriptor);
+    return is;
+}
+
 /* Another user's may be for reading only. */
 static int open_lock(const char *path) {
     const int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;

@@ -64,6 +64,15 @@ rm -rf ../run && mv ../stopped ../run && cd ../run
 refused 2 "--model best.ckpt: is there already \(a run's checkpoint: epoch 1, seed 3, .* no file of the run in last.ckpt; .*--overwrite" \
     cifar-train --resume last.ckpt
 
+# Once it is replaced, nothing is given up any more: put back, it is another run's file.
+enter
+"${train[@]}" --epochs 1 && cp best.ckpt of_before.ckpt
+"${train[@]}" --epochs 1 --seed 2 --overwrite
+check 'the state forgets what has been replaced' test -z "$(about last.ckpt given_up)"
+mv of_before.ckpt best.ckpt
+refused 2 '--model best.ckpt: is there already .* no file of the run in last.ckpt' cifar-train --resume last.ckpt
+fails 4 'do not belong together' cifar-verify
+
 # --- A state beside another run's model.
 
 enter
@@ -389,6 +398,18 @@ if ((EUID == 0)); then
         echo 'skipped: extended attributes (the file system has none)'
     fi
 
+    # a folder's default ACL is for files that are new
+    if mkdir acl && python3 -c "import os, struct
+entry = lambda tag, bits, who=0xffffffff: struct.pack('<HHI', tag, bits, who)
+os.setxattr('acl', 'system.posix_acl_default', struct.pack('<I', 2) + entry(1, 6) + entry(2, 4, 1234) + entry(4, 4) + entry(16, 4) + entry(32, 0))" 2>/dev/null; then
+        "${train[@]}" --epochs 1 --model acl/best.ckpt --last acl/last.ckpt
+        python3 -c "import os; os.removexattr('acl/best.ckpt', 'system.posix_acl_access')" && chmod 640 acl/best.ckpt
+        "${train[@]}" --epochs 1 --seed 2 --overwrite --model acl/best.ckpt --last acl/last.ckpt
+        check 'no list gives more than the file had' test "$(python3 -c 'import os; print(os.listxattr("acl/best.ckpt"))') $(stat -c %a acl/best.ckpt)" = '[] 640'
+    else
+        echo 'skipped: access control lists (the file system has none)'
+    fi
+
     # Held in a save: the temporary file is no more open than its target.
     start env "$preload" FAULT=hold FAULT_AT=6 FAULT_HOLD=held "${train[@]}" --overwrite --epochs 1
     await test -e held
@@ -481,6 +502,21 @@ fails 4 'do not belong together' cifar-verify
 check 'a log that lost records' has out '^log    run.jsonl: records are missing: it ends in epoch 2 after step 0$'
 rm run.jsonl
 fails 4 'do not belong together' cifar-verify
+cd .. && rm -r away && "${train[@]}" --epochs 3 --log-every 2 --log run.jsonl
+verified 'a log with all its records'
+sed -i '/"epoch":2,"step":2,/d' run.jsonl
+fails 4 'do not belong together' cifar-verify
+check 'a log with a hole' has out '^log    run.jsonl: records are missing before epoch 4, step 0$'
+rm -f best.ckpt last.ckpt run.jsonl && mkdir away
+start env "$preload" FAULT=hold FAULT_AT=14 FAULT_HOLD=held "${train[@]}" --log run.jsonl
+await test -e held
+sed -i '/"start"/d' run.jsonl
+fails 4 'but the run is at work, and they change one by one: verify again$' cifar-verify
+rm held
+wait "$started" || true
+rm -f best.ckpt last.ckpt run.jsonl
+"${train[@]}" --epochs 2 && mv best.ckpt last.ckpt away
+cd away
 fails 4 'holds no training state' cifar-verify best.ckpt
 cp last.ckpt flipped.ckpt && printf x | dd of=flipped.ckpt bs=1 seek=300000 conv=notrunc status=none
 fails 4 'flipped.ckpt: the crc32 of its' cifar-verify flipped.ckpt

@@ -282,11 +282,29 @@ static void a_log_need_not_be_a_file(void **state) {
     assert_false(run_log_reopen(&log, "pipe", RUN, 2, 5, &error));
     const int reader = open("pipe", O_RDONLY | O_NONBLOCK);
     must(run_log_reopen(&log, "pipe", RUN, 2, 5, &error), &error);
-    assert_int_equal(fcntl(log.descriptor, F_GETFL) & O_NONBLOCK, 0);
     assert_true(run_log_is_whole(&log, 5, &error));
     must(run_log_write(&log, json_pack("{s:i}", "a", 1), &error), &error);
     assert_int_equal(read(reader, found, sizeof found), 8);
     assert_string_equal(found, "{\"a\":1}\n");
+    /* a reader that stalls: what it has no room for waits, and comes in order once it reads */
+    int64_t written = 0, whole = 0;
+    while (run_log_write(&log, json_pack("{s:I}", "n", (json_int_t)++written), &error))
+        assert_true(written < 100000);
+    assert_string_equal(error.text,
+                        "pipe: the log cannot be written: Resource temporarily unavailable");
+    static char all[1 << 20];
+    size_t size = 0;
+    for (ssize_t got; (got = read(reader, all + size, sizeof all - 1 - size)) > 0;)
+        size += (size_t)got;
+    must(run_log_write(&log, json_pack("{s:I}", "n", (json_int_t)++written), &error), &error);
+    for (ssize_t got; (got = read(reader, all + size, sizeof all - 1 - size)) > 0;)
+        size += (size_t)got;
+    for (char *line = strtok(all, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        char expected[32];
+        snprintf(expected, sizeof expected, "{\"n\":%lld}", (long long)++whole);
+        assert_string_equal(line, expected);
+    }
+    assert_int_equal(whole, written);
     must(run_log_close(&log, &error), &error);
     close(reader);
 
