@@ -16,6 +16,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 /* In a section of its own, to be poisoned before each block. */
 #define __shared__ static __attribute__((section("shared_memory")))

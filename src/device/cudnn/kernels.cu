@@ -1,5 +1,6 @@
-/* Our own kernels: all that is no convolution and no matrix product. See kernels.h for what each
- * computes; the formulas are PyTorch's, as told in src/device/openblas.
+/* Our own kernels: all that is neither a matrix product nor a convolution, but for the gradient of
+ * its weights. See kernels.h for what each computes; the formulas are PyTorch's, as told in
+ * src/device/openblas.
  *
  * Written in what C and CUDA C++ have in common, so that the tests can run them on a CPU.
  *
@@ -134,6 +135,136 @@ KERNEL bias_gradients(const struct bias_gradients_args a) {
     add_up_sums(&sum, &none, a.partial);
     if (threadIdx.x == 0)
         of.dbias[channel] = (float)sum;
+}
+
+/* ---- weight gradient ---- */
+
+/* Some of an image's output pixels, and the channels that a block has. */
+struct tile {
+    int64_t image;
+    int row, column, rows, columns;
+    int in, ins, out, outs;
+};
+
+/* Copying one by one would wait for each float; so a thread has several on their way at a time. */
+enum { WARP = 32, WARPS = KERNEL_BLOCK / WARP, AHEAD = 8 };
+
+/* xs [ins][a->rows + kernel - 1][a->pitch] = the pixels of x that a tile comes from. */
+static __device__ void stage_x(float *xs, const struct weight_gradient_args *a,
+                               const struct tile *t) {
+    const float *x = a->x + (t->image * a->in + t->in) * a->h * a->w;
+    const int x_rows = a->rows + a->kernel - 1, lane = (int)threadIdx.x % WARP;
+    for (int c = (int)threadIdx.x / WARP; c < t->ins; c += WARPS)
+        for (int j = lane; j < t->columns + a->kernel - 1; j += WARP)
+            for (int r = 0; r < x_rows; r += AHEAD) {
+                float ahead[AHEAD];
+                for (int k = 0; k < AHEAD; k++) {
+                    const int y = t->row + r + k - a->pad, at = t->column + j - a->pad;
+                    const int is_there = y >= 0 && y < a->h && at >= 0 && at < a->w;
+                    ahead[k] = is_there ? x[(c * a->h + y) * a->w + at] : 0;
+                }
+                for (int k = 0; k < AHEAD && r + k < x_rows; k++)
+                    xs[(c * x_rows + r + k) * a->pitch + j] = ahead[k];
+            }
+}
+
+/* dys [KERNEL_OUTS][KERNEL_TILE][KERNEL_OUT] = its gradients: those of a pixel stand together. */
+static __device__ void stage_dy(float *dys, const struct weight_gradient_args *a,
+                                const struct tile *t, int h, int w) {
+    const float *dy = a->dy + ((t->image * a->out + t->out) * h + t->row) * w + t->column;
+    const int lane = (int)threadIdx.x % WARP;
+    for (int c = (int)threadIdx.x / WARP; c < t->outs; c += WARPS)
+        for (int j = lane; j < t->columns; j += WARP)
+            for (int r = 0; r < t->rows; r += AHEAD) {
+                float ahead[AHEAD];
+                float *to = dys + c / KERNEL_OUT * KERNEL_TILE * KERNEL_OUT + c % KERNEL_OUT;
+                for (int k = 0; k < AHEAD; k++)
+                    ahead[k] = r + k < t->rows ? dy[(c * h + r + k) * w + j] : 0;
+                for (int k = 0; k < AHEAD && r + k < t->rows; k++)
+                    to[((r + k) * t->columns + j) * KERNEL_OUT] = ahead[k];
+            }
+}
+
+/* The tiles of all images are shared among the blocks of a column, blockIdx.y. A thread has a tap,
+ * a place in the kernels, of KERNEL_IN input and KERNEL_OUT output channels: so a float that it
+ * reads from the shared memory, which is what takes the time, is good for several multiplications.
+ * Where there are fewer of these tasks than threads, several threads share the columns of the
+ * tiles. */
+KERNEL weight_gradient(const struct weight_gradient_args a) {
+    enum { SUMS = KERNEL_IN * KERNEL_OUT };
+    __shared__ __align__(16) float shared[KERNEL_OUTS * KERNEL_TILE * KERNEL_OUT + KERNEL_X];
+    float *dys = shared, *xs = shared + KERNEL_OUTS * KERNEL_TILE * KERNEL_OUT;
+    const int h = a.h + 2 * a.pad - a.kernel + 1, w = a.w + 2 * a.pad - a.kernel + 1;
+    const int down = (h + a.rows - 1) / a.rows, across = (w + a.columns - 1) / a.columns;
+    const int in = a.ins * KERNEL_IN, out = a.outs * KERNEL_OUT; /* channels of a block */
+    const int wide = (a.in + in - 1) / in;
+    struct tile t = {.in = (int)blockIdx.x % wide * in, .out = (int)blockIdx.x / wide * out};
+    t.ins = a.in - t.in < in ? a.in - t.in : in;
+    t.outs = a.out - t.out < out ? a.out - t.out : out;
+
+    const int area = a.kernel * a.kernel, tasks = area * a.ins * a.outs;
+    const int task = (int)threadIdx.x % tasks;
+    const int share = (int)threadIdx.x / tasks, shares = KERNEL_BLOCK / tasks;
+    const int tap = task % area, c = task / area % a.ins * KERNEL_IN;
+    const int k = task / area / a.ins * KERNEL_OUT, plane = (a.rows + a.kernel - 1) * a.pitch;
+    const float *tapped = xs + c * plane + tap / a.kernel * a.pitch + tap % a.kernel;
+    const float *gradients = dys + k * KERNEL_TILE;
+
+    const unsigned tiles = (unsigned)(a.n * down * across);
+    const int end = (int)(tiles * (blockIdx.y + 1) / gridDim.y);
+    float sums[KERNEL_IN][KERNEL_OUT] = {{0}};
+    for (int i = (int)(tiles * blockIdx.y / gridDim.y); i < end; i++) {
+        t.image = i / (down * across);
+        t.row = i / across % down * a.rows;
+        t.column = i % across * a.columns;
+        t.rows = h - t.row < a.rows ? h - t.row : a.rows;
+        t.columns = w - t.column < a.columns ? w - t.column : a.columns;
+        __syncthreads(); /* the tile before has been read */
+        stage_x(xs, &a, &t);
+        stage_dy(dys, &a, &t, h, w);
+        __syncthreads();
+        for (int r = 0; r < t.rows; r++)
+            for (int j = share < shares ? share : t.columns; j < t.columns; j += shares)
+                for (int m = 0; m < KERNEL_IN; m++) {
+                    const float value = tapped[m * plane + r * a.pitch + j];
+                    const float *gradient = gradients + (r * t.columns + j) * KERNEL_OUT;
+                    for (int n = 0; n < KERNEL_OUT; n++)
+                        sums[m][n] += gradient[n] * value;
+                }
+    }
+    if (shares > 1) { /* the first one adds up */
+        __syncthreads();
+        for (int i = 0; i < SUMS && share < shares; i++)
+            shared[(share * SUMS + i) * tasks + task] = sums[i / KERNEL_OUT][i % KERNEL_OUT];
+        __syncthreads();
+        for (int j = 1; j < shares && share == 0; j++)
+            for (int i = 0; i < SUMS; i++)
+                sums[i / KERNEL_OUT][i % KERNEL_OUT] += shared[(j * SUMS + i) * tasks + task];
+    }
+    if (share > 0)
+        return;
+    const int64_t first = ((int64_t)blockIdx.y * a.out + t.out + k) * a.in + t.in + c;
+    float *partial = a.partial + first * area + tap;
+    for (int m = 0; m < KERNEL_IN && c + m < t.ins; m++)
+        for (int n = 0; n < KERNEL_OUT && k + n < t.outs; n++)
+            partial[(n * a.in + m) * area] = sums[m][n];
+}
+
+KERNEL sum_partial(const struct sum_partial_args a) {
+    enum { COLUMNS = 32, ROWS = KERNEL_BLOCK / COLUMNS };
+    __shared__ double sums[ROWS][COLUMNS];
+    const int column = (int)threadIdx.x % COLUMNS, row = (int)threadIdx.x / COLUMNS;
+    const int64_t i = (int64_t)blockIdx.x * COLUMNS + column;
+    double sum = 0;
+    for (int part = row; part < a.parts && i < a.count; part += ROWS)
+        sum += (double)a.partial[part * (int64_t)a.count + i];
+    sums[row][column] = sum;
+    __syncthreads();
+    if (row > 0 || i >= a.count)
+        return;
+    for (int other = 1; other < ROWS; other++)
+        sum += sums[other][column];
+    a.to[i] = (float)sum;
 }
 
 /* ---- batch normalisation with ReLU and max-pool ---- */

@@ -11,6 +11,11 @@ enum {
     KERNEL_CHANNELS = 1024, /* that are summed at once, at most */
     KERNEL_SPLITS = 64,     /* blocks that share the images of one channel, at most */
     KERNEL_JOBS = 8,        /* of bias_gradients, at most */
+    KERNEL_IN = 3,          /* input and */
+    KERNEL_OUT = 12,        /* output channels that a thread of weight_gradient has */
+    KERNEL_OUTS = 2,        /* times as many output channels of a block, at most */
+    KERNEL_TILE = 128,      /* output pixels that it looks at together, at most, */
+    KERNEL_X = 7168,        /* and floats of x that they come from */
 };
 
 /* Where a pass over the data set stands. It lives on the device, so that a recorded step, which is
@@ -38,6 +43,8 @@ struct partial_sums {
     K(load_batch)         /* (n, any) */                                                           \
     K(add_bias)           /* (any, 1) */                                                           \
     K(bias_gradients)     /* (c of all jobs, splits) */                                            \
+    K(weight_gradient)    /* (groups of input times output channels, splits) */                    \
+    K(sum_partial)        /* (count / 32, 1) */                                                    \
     K(batch_sums)         /* (c, splits) */                                                        \
     K(normalise)          /* (c, splits) */                                                        \
     K(gradient_sums)      /* (c, splits) */                                                        \
@@ -75,6 +82,25 @@ struct bias_gradients_args {
     struct partial_sums *partial;
     int jobs;
     struct bias_gradient job[KERNEL_JOBS];
+};
+
+/* partial [splits][out][in][kernel][kernel], whose sum is the weight's gradient of a convolution
+ * (see device.h) of x [n][in][h][w] with dy at its output. A block has ins * KERNEL_IN input and
+ * outs * KERNEL_OUT output channels; kernel^2 * ins * outs is KERNEL_BLOCK at most. It looks at
+ * tiles of rows x columns output pixels, whose x is ins * KERNEL_IN * (rows + kernel - 1) rows of
+ * `pitch`. */
+struct weight_gradient_args {
+    float *partial;
+    const float *x, *dy;
+    int n, in, out, kernel, pad, h, w;
+    int ins, outs, rows, columns, pitch;
+};
+
+/* to [count] = the sum of partial [parts][count] */
+struct sum_partial_args {
+    float *to;
+    const float *partial;
+    int count, parts;
 };
 
 /* The input of a batch normalisation: x [n][c][h][w], to which `addend` [c] is to be added (the

@@ -86,8 +86,17 @@ static bool same(const struct convolution *a, const struct convolution *b) {
            a->alignment == b->alignment;
 }
 
-/* Chooses a plan, and takes a workspace for it if it needs a larger one than those before, which
- * stay: graphs may have them. */
+/* At least so many bytes for what is queued next. Smaller ones of before stay: graphs may have
+ * them.
+ */
+static void *workspace_of(struct gpu *d, size_t bytes) {
+    if (bytes > d->workspace_size) {
+        d->workspace = device_memory(d, bytes);
+        d->workspace_size = bytes;
+    }
+    return d->workspace;
+}
+
 static struct plan *add_plan(struct gpu *d, const struct convolution *convolution) {
     struct error error;
     struct plan *plan = plan_new(&d->planner, convolution, &error);
@@ -97,10 +106,6 @@ static struct plan *add_plan(struct gpu *d, const struct convolution *convolutio
     }
     plan->next = d->plans;
     d->plans = plan;
-    if (plan->workspace > d->workspace_size) {
-        d->workspace = device_memory(d, plan->workspace);
-        d->workspace_size = plan->workspace;
-    }
     return plan;
 }
 
@@ -127,9 +132,51 @@ static void convolve(struct gpu *d, int kind, const struct conv2d *conv, const f
                                             conv->w,
                                             alignment_of(x, w, y)};
     const struct plan *plan = plan_for(d, &convolution);
+    void *workspace = plan == NULL ? NULL : workspace_of(d, plan->workspace);
     struct error error;
-    if (plan != NULL && !plan_execute(plan, &d->planner, x, w, y, d->workspace, &error))
+    if (plan != NULL && !d->failed && !plan_execute(plan, &d->planner, x, w, y, workspace, &error))
         gpu_failed(d, &error);
+}
+
+static int quotient_up(int a, int b) {
+    return (a + b - 1) / b;
+}
+
+static int least(int a, int b) {
+    return a < b ? a : b;
+}
+
+/* Of cuDNN's engines for this one, those that are strict and repeatable use a few multiprocessors;
+ * and one of them, which says nothing of it, computes by Winograd's method, a hundred times less
+ * exactly. So it is a kernel of our own. It gets as many blocks as a GPU can have at a time, if
+ * there are tiles for them, which are as even as can be and smaller where there are few images. */
+static void weight_gradient(struct gpu *d, const struct conv2d *conv, const float *x,
+                            const float *dy, int n) {
+    enum { MOST_BLOCKS = 264, BLOCKS = 33, WIDEST = 32, BANKS = 16 };
+    const int edge = conv->kernel - 1, area = conv->kernel * conv->kernel;
+    const int h = conv->h + 2 * conv->pad - edge, w = conv->w + 2 * conv->pad - edge;
+    const int in_groups = quotient_up(conv->in, KERNEL_IN);
+    const int out_groups = quotient_up(conv->out, KERNEL_OUT);
+    const int columns = quotient_up(w, quotient_up(w, WIDEST));
+    int pitch = columns + edge, rows = least(n * h / BLOCKS, KERNEL_TILE / columns);
+    rows = quotient_up(h, quotient_up(h, rows > 1 ? rows : 1));
+    while (pitch % BANKS != conv->kernel % BANKS) /* then the taps are in different banks */
+        pitch++;
+    const int room = KERNEL_X / (KERNEL_IN * (rows + edge) * pitch);
+    require(area <= KERNEL_BLOCK && room > 0);
+    const int ins = least(in_groups, least(room, KERNEL_BLOCK / area));
+    const int outs = least(out_groups, least(KERNEL_OUTS, KERNEL_BLOCK / (area * ins)));
+    const int groups = quotient_up(in_groups, ins) * quotient_up(out_groups, outs);
+    const int tiles = n * quotient_up(h, rows) * quotient_up(w, columns);
+    const int splits = least(tiles, quotient_up(MOST_BLOCKS, groups));
+    const int count = conv->out * conv->in * area;
+    float *partial = workspace_of(d, sizeof(float) * (size_t)splits * (size_t)count);
+    LAUNCH(d, weight_gradient, groups, splits, .partial = partial, .x = x, .dy = dy, .n = n,
+           .in = conv->in, .out = conv->out, .kernel = conv->kernel, .pad = conv->pad, .h = conv->h,
+           .w = conv->w, .ins = ins, .outs = outs, .rows = rows, .columns = columns,
+           .pitch = pitch);
+    LAUNCH(d, sum_partial, quotient_up(count, 32), 1, .to = slice_data(conv->dweight),
+           .partial = partial, .count = count, .parts = splits);
 }
 
 void cudnn_conv2d_forward(struct device *device, struct tensor *y, const struct tensor *x,
@@ -147,8 +194,7 @@ void cudnn_conv2d_backward(struct device *device, struct tensor *dx, const struc
     struct gpu *d = gpu_of(device);
     if (d->failed)
         return;
-    convolve(d, CONV_BACKWARD_FILTER, conv, for_reading(d, x), slice_data(conv->dweight),
-             for_reading(d, dy), n);
+    weight_gradient(d, conv, for_reading(d, x), for_reading(d, dy), n);
     bias_gradient(d, conv->dbias, dy, n);
     if (dx != NULL)
         convolve(d, CONV_BACKWARD_DATA, conv, for_writing(d, dx), slice_data(conv->weight),

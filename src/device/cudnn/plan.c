@@ -108,7 +108,7 @@ static cudnnBackendDescriptor_t make_convolution(struct builder *b) {
     return conv;
 }
 
-/* What the three kinds call their descriptor and its attributes. */
+/* What the two kinds call their descriptor and its attributes. */
 static const struct operation_names {
     cudnnBackendDescriptorType_t type;
     cudnnBackendAttributeName_t conv, x, w, y, alpha, beta;
@@ -127,13 +127,6 @@ static const struct operation_names {
                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
-    [CONV_BACKWARD_FILTER] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
-                              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
-                              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
-                              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
-                              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
-                              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
-                              CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
 };
 
 /* A graph of this one operation. */
@@ -234,7 +227,6 @@ static bool choose(struct builder *b, cudnnBackendDescriptor_t graph, cudnnBacke
 static const char *const KINDS[] = {
     [CONV_FORWARD] = "forward",
     [CONV_BACKWARD_DATA] = "data gradient",
-    [CONV_BACKWARD_FILTER] = "weight gradient",
 };
 
 struct plan *plan_new(const struct planner *planner, const struct convolution *convolution,

@@ -17,10 +17,10 @@ enum {
     PLAN_DESCRIPTORS = 3 * 2 * PLAN_ENGINES + 16,
 };
 
-/* One of a convolution's three products. For x [n][in][h][w], w [out][in][kernel][kernel] and
- * y [n][out][..][..], as in PyTorch: y of x and w; dx of dy and w; dw of dy and x. */
+/* Two of a convolution's three products. For x [n][in][h][w], w [out][in][kernel][kernel] and
+ * y [n][out][..][..], as in PyTorch: y of x and w; dx of dy and w. */
 struct convolution {
-    enum { CONV_FORWARD, CONV_BACKWARD_DATA, CONV_BACKWARD_FILTER } kind;
+    enum { CONV_FORWARD, CONV_BACKWARD_DATA } kind;
     int n, in, out, kernel, pad, h, w;
     int alignment; /* bytes that divide all three addresses */
 };

@@ -71,7 +71,7 @@ static unsigned notes_of(const struct plan *plan) {
 }
 
 static void plan_all(bool tf32) {
-    static const char *const kinds[] = {"forward", "data gradient", "weight gradient"};
+    static const char *const kinds[] = {"forward", "data gradient"};
     static const int batches[] = {1, 10, 80, 128, 512, 2000, 4096};
     const unsigned tensor_cores = 1U << CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
     const unsigned allowed = 1U << CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP | (tf32 ? tensor_cores : 0);
@@ -81,7 +81,7 @@ static void plan_all(bool tf32) {
     printf("| layer | product | batch | engine | rank | precision | workspace, KB |\n"
            "|---|---|---|---|---|---|---|\n");
     for (int layer = 0; layer < NETWORK_LAYERS; layer++)
-        for (int kind = CONV_FORWARD; kind <= CONV_BACKWARD_FILTER; kind++)
+        for (int kind = CONV_FORWARD; kind <= CONV_BACKWARD_DATA; kind++)
             for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
                 const struct layer *l = &network_layers[layer];
                 if (l->kind != CONV2D || (layer == 0 && kind == CONV_BACKWARD_DATA))
