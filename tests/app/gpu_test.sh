@@ -187,11 +187,17 @@ waits=$(awk '/^cuEventRecord/ { newest = $3 } /^cuEventSynchronize/ && $3 == new
 check 'the device has work while the host waits' test "$waits" -le 2
 check 'the host waits for events alone in an epoch' lacks epoch 'cuStreamSynchronize'
 
-# --- Without memory for the last thing that is taken, the workspace, nothing is asked of cuDNN any more.
+# --- Without memory for a workspace, nothing is computed that needs it: a convolution, a weight gradient.
 
-last=$(grep -c '^cuMemAlloc ' calls)
-fails 5 'Fake GPU failed, .*: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY' "${fake[@]}" FAKE_GPU_LOG=full \
-    FAKE_GPU_FAIL=cuMemAlloc:2:"$last" "${train[@]}" --device cudnn --model none.ckpt
-check 'nothing is computed without a workspace' lacks full '^cudnnBackendExecute'
+no_room() { # NUMBER of the workspace's cuMemAlloc
+    fails 5 'Fake GPU failed, .*: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY' "${fake[@]}" FAKE_GPU_LOG=full \
+        FAKE_GPU_FAIL=cuMemAlloc:2:"$1" "${train[@]}" --device cudnn --model none.ckpt
+}
+no_room "$(sed '/^cudnnBackendExecute/q' calls | grep -c '^cuMemAlloc ')"
+check 'no convolution without a workspace' lacks full '^cudnnBackendExecute'
+rm full
+no_room "$(grep -c '^cuMemAlloc ' calls)"
+check 'no weight gradient without a workspace' lacks full '^cuLaunchKernel weight_gradient'
+check 'but all before it' has full '^cuLaunchKernel normalise_gradient'
 
 end_checks

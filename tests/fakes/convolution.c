@@ -69,12 +69,11 @@ static void valid_columns(const struct convolution *conv, int64_t tap, int64_t *
         ++*end;
 }
 
-/* Goes over one plane of x and one of y at one tap of the filter, in one of three ways. */
-static double plane_product(const struct convolution *conv, int64_t r, int64_t s, double *x,
-                            double *y, double weight) {
+/* Goes over one plane of x and one of y at one tap of the filter, in one of two ways. */
+static void plane_product(const struct convolution *conv, int64_t r, int64_t s, double *x,
+                          double *y, double weight) {
     const int64_t step = conv->stride[1];
     int64_t first, end;
-    double dot = 0;
     valid_columns(conv, s, &first, &end);
     for (int64_t row = 0; row < conv->y.sizes[2]; row++) {
         const int64_t in_row = input_of(conv, 0, row, r);
@@ -87,44 +86,33 @@ static double plane_product(const struct convolution *conv, int64_t r, int64_t s
 #pragma omp simd
             for (int64_t i = 0; i < count; i++)
                 out[i] += weight * in[i * step];
-        } else if (conv->kind == BACKWARD_DATA) {
+        } else {
 #pragma omp simd
             for (int64_t i = 0; i < count; i++)
                 in[i * step] += weight * out[i];
-        } else {
-#pragma omp simd reduction(+ : dot)
-            for (int64_t i = 0; i < count; i++)
-                dot += in[i * step] * out[i];
         }
     }
-    return dot;
 }
 
 /* All products of channel c of x with channel k of y in image n; w is at the filter of (k, c). */
-static void filter_product(const struct convolution *conv, double *x, double *w, double *y,
+static void filter_product(const struct convolution *conv, double *x, const double *w, double *y,
                            int64_t n, int64_t k, int64_t c) {
     const int64_t *sizes = conv->w.sizes;
     double *from = x + (n * sizes[1] + c) * conv->x.sizes[2] * conv->x.sizes[3];
     double *to = y + (n * sizes[0] + k) * conv->y.sizes[2] * conv->y.sizes[3];
-    double *taps = w + (k * sizes[1] + c) * sizes[2] * sizes[3];
+    const double *taps = w + (k * sizes[1] + c) * sizes[2] * sizes[3];
     for (int64_t r = 0; r < sizes[2]; r++)
-        for (int64_t s = 0; s < sizes[3]; s++) {
-            double *tap = taps + r * sizes[3] + s;
-            const double dot = plane_product(conv, r, s, from, to, *tap);
-            if (conv->kind == BACKWARD_FILTER)
-                *tap += dot;
-        }
+        for (int64_t s = 0; s < sizes[3]; s++)
+            plane_product(conv, r, s, from, to, taps[r * sizes[3] + s]);
 }
 
-void convolution_run(const struct convolution *conv, enum arithmetic arithmetic, float *x, float *w,
-                     float *y) {
+void convolution_run(const struct convolution *conv, enum arithmetic arithmetic, float *x,
+                     const float *w, float *y) {
     const int64_t images = conv->x.sizes[0], outs = conv->w.sizes[0], ins = conv->w.sizes[1];
-    const struct tensor4 *result = conv->kind == FORWARD         ? &conv->y
-                                   : conv->kind == BACKWARD_DATA ? &conv->x
-                                                                 : &conv->w;
+    const struct tensor4 *result = conv->kind == FORWARD ? &conv->y : &conv->x;
     double *xs = unpack(&conv->x, x, arithmetic), *ws = unpack(&conv->w, w, arithmetic);
     double *ys = unpack(&conv->y, y, arithmetic);
-    double *results = result == &conv->y ? ys : result == &conv->x ? xs : ws;
+    double *results = conv->kind == FORWARD ? ys : xs;
     memset(results, 0, (size_t)volume(result) * sizeof *results);
     /* each loop shares out what is written */
     if (conv->kind == FORWARD) {
@@ -133,20 +121,14 @@ void convolution_run(const struct convolution *conv, enum arithmetic arithmetic,
             for (int64_t k = 0; k < outs; k++)
                 for (int64_t c = 0; c < ins; c++)
                     filter_product(conv, xs, ws, ys, n, k, c);
-    } else if (conv->kind == BACKWARD_DATA) {
+    } else {
 #pragma omp parallel for collapse(2)
         for (int64_t n = 0; n < images; n++)
             for (int64_t c = 0; c < ins; c++)
                 for (int64_t k = 0; k < outs; k++)
                     filter_product(conv, xs, ws, ys, n, k, c);
-    } else {
-#pragma omp parallel for collapse(2)
-        for (int64_t k = 0; k < outs; k++)
-            for (int64_t c = 0; c < ins; c++)
-                for (int64_t n = 0; n < images; n++)
-                    filter_product(conv, xs, ws, ys, n, k, c);
     }
-    pack(conv, result, result == &conv->y ? y : result == &conv->x ? x : w, results, arithmetic);
+    pack(conv, result, conv->kind == FORWARD ? y : x, results, arithmetic);
     free(xs);
     free(ws);
     free(ys);

@@ -12,10 +12,10 @@ struct tensor4 {
     int64_t sizes[TENSOR_DIMENSIONS], strides[TENSOR_DIMENSIONS];
 };
 
-/* One of the three products; the tensor that it computes becomes alpha * product + beta * tensor.
+/* One of two products; the tensor that it computes becomes alpha * product + beta * tensor.
  * Pairs are of (h, w). */
 struct convolution {
-    enum { FORWARD, BACKWARD_DATA, BACKWARD_FILTER } kind;
+    enum { FORWARD, BACKWARD_DATA } kind;
     bool mirrored; /* a convolution in the mathematical sense, not a cross-correlation */
     int64_t pad[2], pad_after[2], stride[2], dilation[2];
     struct tensor4 x, w, y;
@@ -28,5 +28,5 @@ enum arithmetic {
     NOISY, /* other bits at each call */
 };
 
-void convolution_run(const struct convolution *conv, enum arithmetic arithmetic, float *x, float *w,
-                     float *y);
+void convolution_run(const struct convolution *conv, enum arithmetic arithmetic, float *x,
+                     const float *w, float *y);

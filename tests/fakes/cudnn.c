@@ -190,12 +190,6 @@ static const struct rule {
     OPERATION(BACKWARD_DATA, BWD_DATA_DY, BACKEND_DESCRIPTOR),
     OPERATION(BACKWARD_DATA, BWD_DATA_ALPHA, FLOAT),
     OPERATION(BACKWARD_DATA, BWD_DATA_BETA, FLOAT),
-    OPERATION(BACKWARD_FILTER, BWD_FILTER_CONV_DESC, BACKEND_DESCRIPTOR),
-    OPERATION(BACKWARD_FILTER, BWD_FILTER_X, BACKEND_DESCRIPTOR),
-    OPERATION(BACKWARD_FILTER, BWD_FILTER_DW, BACKEND_DESCRIPTOR),
-    OPERATION(BACKWARD_FILTER, BWD_FILTER_DY, BACKEND_DESCRIPTOR),
-    OPERATION(BACKWARD_FILTER, BWD_FILTER_ALPHA, FLOAT),
-    OPERATION(BACKWARD_FILTER, BWD_FILTER_BETA, FLOAT),
 #undef OPERATION
 #define ONE(of, name, type, required)                                                              \
     { CUDNN_BACKEND_##of##_DESCRIPTOR, CUDNN_ATTR_##of##_##name, CUDNN_TYPE_##type, 1, 1, required }
@@ -341,15 +335,12 @@ static struct tensor4 *tensor_place(struct descriptor *d, cudnnBackendAttributeN
     switch (name) {
     case CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X:
     case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX:
-    case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X:
         return &d->convolution.x;
     case CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W:
     case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W:
-    case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW:
         return &d->convolution.w;
     case CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y:
     case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY:
-    case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY:
         return &d->convolution.y;
     default:
         return NULL;
@@ -358,8 +349,7 @@ static struct tensor4 *tensor_place(struct descriptor *d, cudnnBackendAttributeN
 
 static bool is_operation(cudnnBackendDescriptorType_t type) {
     return type == CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR ||
-           type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR ||
-           type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR;
+           type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR;
 }
 
 /* Whether a descriptor of this type can be what `name` asks for. */
@@ -367,7 +357,6 @@ static bool fits(cudnnBackendAttributeName_t name, cudnnBackendDescriptorType_t 
     switch (name) {
     case CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC:
     case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC:
-    case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC:
         return type == CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR;
     case CUDNN_ATTR_OPERATIONGRAPH_OPS:
         return is_operation(type);
@@ -506,27 +495,21 @@ static cudnnStatus_t finalize_convolution(struct descriptor *d) {
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* The three kinds' names of alpha and beta. */
+/* The two kinds' names of alpha and beta. */
 static double scale(struct descriptor *d, cudnnBackendAttributeName_t forward,
-                    cudnnBackendAttributeName_t data, cudnnBackendAttributeName_t filter) {
-    const cudnnBackendAttributeName_t names[] = {
-        [FORWARD] = forward, [BACKWARD_DATA] = data, [BACKWARD_FILTER] = filter};
-    return attribute_of(d, names[d->convolution.kind])->values.doubles[0];
+                    cudnnBackendAttributeName_t data) {
+    return attribute_of(d, d->convolution.kind == FORWARD ? forward : data)->values.doubles[0];
 }
 
 static cudnnStatus_t finalize_operation(struct descriptor *d) {
     struct convolution *c = &d->convolution;
     const int64_t *x = c->x.sizes, *w = c->w.sizes, *y = c->y.sizes;
-    c->kind = d->type == CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR ? FORWARD
-              : d->type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR
-                  ? BACKWARD_DATA
-                  : BACKWARD_FILTER;
+    c->kind =
+        d->type == CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR ? FORWARD : BACKWARD_DATA;
     c->alpha = scale(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
-                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
-                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA);
+                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA);
     c->beta = scale(d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA,
-                    CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA,
-                    CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA);
+                    CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA);
     if (c->x.id == c->w.id || c->x.id == c->y.id || c->w.id == c->y.id)
         return refuse(CUDNN_STATUS_BAD_PARAM, "two tensors of an operation have the same id");
     if (x[0] != y[0] || x[1] != w[1] || y[1] != w[0])
@@ -792,8 +775,7 @@ static cudnnStatus_t check_sharing(const struct execution *e) {
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan_address,
                                   cudnnBackendDescriptor_t pack_address) {
-    static const char *const kinds[] = {
-        [FORWARD] = "forward", [BACKWARD_DATA] = "data", [BACKWARD_FILTER] = "filter"};
+    static const char *const kinds[] = {[FORWARD] = "forward", [BACKWARD_DATA] = "data"};
     struct descriptor *plan = find(plan_address), *pack = find(pack_address);
     const bool plan_fits = plan != NULL && plan->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR;
     const struct convolution *c = plan_fits ? &plan->convolution : &(struct convolution){0};

@@ -1,5 +1,5 @@
-/* The backend `cudnn`: an NVIDIA GPU through its driver, with cuDNN for the convolutions, cuBLAS
- * for the Linear layer and our own kernels for the rest.
+/* The backend `cudnn`: an NVIDIA GPU through its driver, with cuDNN for the convolutions, but for
+ * the gradients of their weights, cuBLAS for the Linear layer and our own kernels for the rest.
  *
  * Everything is queued on one stream, in float32 [n][c][h][w]. The data set, the order of the pass,
  * its losses and Adam's step number live on the device, so a step is the same each time: repeat()

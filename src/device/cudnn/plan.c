@@ -64,14 +64,14 @@ static void finalize(struct builder *b, cudnnBackendDescriptor_t descriptor, con
         check(b, b->planner->cudnn->cudnnBackendFinalize(descriptor), what);
 }
 
-/* Reads up to `room` values; answers how many there are. */
+/* Reads up to `room` values; answers how many it has read or, with room 0, how many there are. */
 static int64_t get(struct builder *b, cudnnBackendDescriptor_t of, cudnnBackendAttributeName_t name,
                    cudnnBackendAttributeType_t type, int64_t room, void *values) {
     int64_t count = 0;
     if (!b->failed)
         check(b, b->planner->cudnn->cudnnBackendGetAttribute(of, name, type, room, &count, values),
               "an attribute");
-    return b->failed ? 0 : count;
+    return b->failed ? 0 : room > 0 && count > room ? room : count;
 }
 
 /* ---- the convolution, in cuDNN's words ---- */
