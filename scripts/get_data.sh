@@ -148,7 +148,7 @@ unpack() {
     fault=$(fault_in "$unpacking/$folder_name")
     [[ -z $fault ]] || die 3 "$1: not the CIFAR-10 archive: in its $folder_name, $fault"
     mv -T --backup=numbered "$unpacking/$folder_name" "$target"
-    rm -f "$dest/.lock" # who waits for it, or comes later, finds the data
+    rm -f "$dest/.get_data.lock" # who waits for it, or comes later, finds the data
     say "CIFAR-10 is in $target"
 }
 
@@ -184,7 +184,7 @@ end_if_there() {
 }
 end_if_there
 mkdir -p "$dest"
-exec {lock}>"$dest/.lock"
+exec {lock}>>"$dest/.get_data.lock"
 flock -n "$lock" || {
     say "waiting for another get_data.sh that is at work in $dest"
     flock "$lock"

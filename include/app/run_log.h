@@ -16,20 +16,25 @@ struct run_position {
 struct run_log_summary {
     char run[40];                /* the mark of the run that its first record names */
     int64_t records;             /* whole ones */
-    int64_t steps, epochs;       /* of them, of these kinds */
-    bool from_start;             /* the first is the run's own first */
     struct run_position reached; /* how far they go, wherever in the file the furthest is */
+    struct run_position gap;     /* the first whose record is not where it belongs; epoch 0: none */
     bool torn;                   /* what is behind the last line feed is no whole record */
 };
 
 /* Whether `path` is a regular file that begins with a whole record of a run of this program; says
- * what is in it. Takes no more memory for a longer file. */
-bool run_log_summarize(const char *path, struct run_log_summary *summary);
+ * what is in it. Looks for a gap if it is told of how many `steps` an epoch is, each `every` of
+ * which have a record; 0: it is not. Takes no more memory for a longer file. */
+bool run_log_summarize(const char *path, int64_t steps, int64_t every,
+                       struct run_log_summary *summary);
 
 /* Whether `path` is where standard output or standard error goes, such as /dev/stdout, or a device
  * or a pipe: a log there follows what is written to it, and nothing that was there is read or cut.
  */
 bool run_log_is_stream(const char *path);
+
+/* Whether another process would find the same file by that name: no stream, and no name that each
+ * process has for itself, such as /dev/fd/3. */
+bool run_log_lasts(const char *path);
 
 struct run_log {
     const char *path;

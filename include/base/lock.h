@@ -20,13 +20,13 @@ struct lock {
  */
 bool lock_take(struct lock *lock, const char *path, struct error *error);
 
-/* Whether another process has locked the file just now. */
+/* Whether another process has locked the file just now. For that instant nobody can take it. */
 bool lock_is_held(const char *path);
 
 /* Whether a file of that name could be taken for a lock. */
 bool lock_has_name(const char *path);
 
-/* Writes who holds it: host, process, since when, and `run`, what for. */
+/* Writes who holds it: host, process, since when, as lock_take() has done, and `run`, what for. */
 void lock_tell(const struct lock *lock, const char *run);
 
 /* Gives it back, and removes its file. */

@@ -75,7 +75,7 @@ struct found outputs_look_at(const char *path) {
     } else if (safetensors_load(&file, path, &error)) {
         look_at_checkpoint(&found, &file);
         safetensors_free(&file);
-    } else if (run_log_summarize(path, &log)) {
+    } else if (run_log_summarize(path, 0, 0, &log)) {
         found.content = LOG;
         found.reached = log.reached;
         snprintf(found.run, sizeof found.run, "%s", log.run);

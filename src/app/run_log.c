@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 
 static bool failed(const struct run_log *log, const char *what, int reason, struct error *error) {
     return error_set(error, STATUS_FAILURE, "%s: the log cannot be %s: %s", log->path, what,
-                     strerror(reason));
+                     reason == EAGAIN ? "its reader does not read" : strerror(reason));
 }
 
 /* ---- a log that is there ---- */
@@ -76,11 +77,19 @@ static off_t read_line(FILE *file, char line[LONGEST]) {
     return 0;
 }
 
+/* Where the record behind that of `at` belongs. */
+static struct run_position next_record(struct run_position at, int64_t steps, int64_t every) {
+    if (every <= steps - at.step)
+        return (struct run_position){at.epoch, at.step + every};
+    return (struct run_position){at.epoch + 1, 0};
+}
+
 /* Reads a log that begins with a record of a run, as far as its lines are whole and, if it is to go
  * on from `until` (or else NULL), to there; `*size` becomes how long that is. What is no record of
  * this program's belongs to it, wherever it comes from. False: it could not be read. */
-static bool read_log(FILE *file, const struct run_position *until, struct run_log_summary *summary,
-                     off_t *size) {
+static bool read_log(FILE *file, const struct run_position *until, int64_t steps, int64_t every,
+                     struct run_log_summary *summary, off_t *size) {
+    struct run_position next = {0};
     char *line = memory_new(LONGEST, 1);
     *summary = (struct run_log_summary){0};
     *size = 0;
@@ -98,9 +107,13 @@ static bool read_log(FILE *file, const struct run_position *until, struct run_lo
             memcpy(summary->run, record.run, sizeof record.run);
         if (record.event != NO_RECORD)
             summary->records++;
-        summary->from_start |= is_first && record.event == START;
-        summary->steps += record.event == STEP;
-        summary->epochs += record.event == EPOCH;
+        if (every > 0 && is_first)
+            record.at.step -= record.at.step % every;
+        if (record.event >= STEP && summary->gap.epoch == 0 &&
+            (is_before(record.at, next) || is_before(next, record.at)))
+            summary->gap = next;
+        if (every > 0 && (is_first || record.event >= STEP))
+            next = next_record(record.at, steps, every);
         if ((begins || record.event >= STEP) && is_before(summary->reached, record.at))
             summary->reached = record.at;
     }
@@ -121,12 +134,13 @@ static FILE *open_to_read(const char *path) {
     return stream;
 }
 
-bool run_log_summarize(const char *path, struct run_log_summary *summary) {
+bool run_log_summarize(const char *path, int64_t steps, int64_t every,
+                       struct run_log_summary *summary) {
     off_t size;
     FILE *file = open_to_read(path);
     if (file == NULL)
         return false;
-    const bool read = read_log(file, NULL, summary, &size);
+    const bool read = read_log(file, NULL, steps, every, summary, &size);
     fclose(file);
     return read && size > 0;
 }
@@ -145,12 +159,16 @@ static int stream_of(const char *path) {
 
 bool run_log_is_stream(const char *path) {
     struct stat info;
-    const bool is_there = stat(path, &info) == 0;
-    static const char *const OWN[] = {"/dev/fd/", "/dev/std", "/proc/"}; /* another one's later */
+    return stream_of(path) >= 0 ||
+           (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode));
+}
+
+bool run_log_lasts(const char *path) {
+    static const char *const OWN[] = {"/dev/fd/", "/dev/std", "/proc/"};
     for (size_t i = 0; i < sizeof OWN / sizeof *OWN; i++)
         if (strncmp(path, OWN[i], strlen(OWN[i])) == 0)
-            return true;
-    return stream_of(path) >= 0 || (is_there && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode));
+            return false;
+    return !run_log_is_stream(path);
 }
 
 static bool open_log(struct run_log *log, const char *path, int more, struct error *error) {
@@ -174,11 +192,8 @@ static bool open_log(struct run_log *log, const char *path, int more, struct err
                          "%s: is a pipe that nobody reads; start its reader first", path);
     if (log->descriptor < 0)
         return failed(log, "opened for writing", reason, error);
-    const bool known = fstat(log->descriptor, &info) == 0;
-    log->is_file = known && S_ISREG(info.st_mode);
-    if (!known ||
-        !S_ISFIFO(info.st_mode)) /* a reader of a pipe that stalls does not stop the run */
-        fcntl(log->descriptor, F_SETFL, O_APPEND);
+    fcntl(log->descriptor, F_SETFL, O_APPEND);
+    log->is_file = fstat(log->descriptor, &info) == 0 && S_ISREG(info.st_mode);
     return true;
 }
 
@@ -196,7 +211,7 @@ bool run_log_reopen(struct run_log *log, const char *path, const char *run, int6
     if (!log->is_file)
         return true;
     FILE *file = open_to_read(path);
-    const bool read = file != NULL && read_log(file, &log->run, &summary, &size);
+    const bool read = file != NULL && read_log(file, &log->run, 0, 0, &summary, &size);
     const int reason = errno;
     if (file != NULL)
         fclose(file);
@@ -224,13 +239,19 @@ bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error
 
 /* ---- writing ---- */
 
-/* Milliseconds that a pipe's reader has to make room: once for a record, and in the end. */
+/* Milliseconds that a reader of a pipe has to make room: for each record, and in the end. A run
+ * does not stand still because its log is not read. */
 enum { RECORD_PATIENCE = 1000, END_PATIENCE = 5000 };
 
-/* Whether the reader of a pipe makes room within so many milliseconds. */
-static bool can_write(const struct run_log *log, int patience) {
-    struct pollfd pipe = {.fd = log->descriptor, .events = POLLOUT};
-    return poll(&pipe, 1, patience) > 0;
+/* Writes to a stream what surely does not block: a pipe that is ready takes PIPE_BUF bytes. */
+static ssize_t write_to_stream(const struct run_log *log, size_t at, int patience) {
+    struct pollfd stream = {.fd = log->descriptor, .events = POLLOUT};
+    const size_t size = log->waiting_size - at < PIPE_BUF ? log->waiting_size - at : PIPE_BUF;
+    int ready;
+    while ((ready = poll(&stream, 1, patience)) < 0 && errno == EINTR)
+        ;
+    errno = ready == 0 ? EAGAIN : errno;
+    return ready <= 0 ? -1 : write(log->descriptor, log->waiting + at, size);
 }
 
 /* Writes what waits, or leaves a file as it was. */
@@ -240,10 +261,10 @@ static bool write_waiting(struct run_log *log, int patience) {
     if (!log->is_file)
         fflush(stdout); /* the log may be the same stream */
     for (size_t at = 0; at < log->waiting_size;) {
-        const ssize_t put = write(log->descriptor, log->waiting + at, log->waiting_size - at);
+        const ssize_t put = log->is_file
+                                ? write(log->descriptor, log->waiting + at, log->waiting_size - at)
+                                : write_to_stream(log, at, patience);
         if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0 && errno == EAGAIN && can_write(log, patience))
             continue;
         if (put < 0) {
             const int reason = errno;

@@ -275,7 +275,7 @@ static bool write_about(struct metadata *model, struct metadata *last, const str
                            strlen(model->entry[i].value) + 1);
     metadata_set(model, "run", "%08lx", mark);
     *last = *model;
-    if (s->log != NULL && run_log_is_stream(s->log)) /* no file that a run could find again */
+    if (s->log != NULL && !run_log_lasts(s->log))
         kept.log = NULL;
     if (!settings_record(&kept, true, last, error))
         return false;
@@ -338,9 +338,9 @@ static bool train_into(const struct settings *s, struct workplace *w,
 
 /* What --resume does not find by itself: settings_adopt(). */
 static void write_also(char *also, size_t size, const struct settings *s) {
-    const bool streams = s->log != NULL && run_log_is_stream(s->log);
     const bool model = !file_lies_beside(s->model, s->last);
-    const bool log = s->log != NULL && (streams || !file_lies_beside(s->log, s->last));
+    const bool log =
+        s->log != NULL && (!run_log_lasts(s->log) || !file_lies_beside(s->log, s->last));
     snprintf(also, size, "%s%s%s%s", model ? " --model " : "", model ? s->model : "",
              log ? " --log " : "", log ? s->log : "");
 }

@@ -117,11 +117,11 @@ static void check_log(struct verification *v) {
         tell(v, true, "log", "", "the run keeps none");
         return;
     }
-    if (!run_log_summarize(path, &log)) {
+    const int64_t every = number_of(v->about, "log_every");
+    if (!run_log_summarize(path, v->steps, every, &log)) {
         tell(v, false, "log", path, "is missing, or no run's log");
         return;
     }
-    const int64_t every = number_of(v->about, "log_every");
     const int64_t step = every > 0 ? state->step - state->step % every : 0;
     const struct run_position at = log.reached;
     if (strcmp(log.run, metadata_get(v->about, "run")) != 0)
@@ -129,11 +129,12 @@ static void check_log(struct verification *v) {
     else if (at.epoch < state->epoch || (at.epoch == state->epoch && at.step < step))
         tell(v, false, "log", path, "records are missing: it ends in epoch %lld after step %lld",
              (long long)at.epoch, (long long)at.step);
-    else if (log.from_start && every > 0 &&
-             (log.epochs != at.epoch - 1 ||
-              log.steps != log.epochs * (v->steps / every) + at.step / every))
-        tell(v, false, "log", path, "records are missing before epoch %lld, step %lld",
-             (long long)at.epoch, (long long)at.step);
+    else if (log.gap.epoch > 0 && log.gap.step > 0)
+        tell(v, false, "log", path, "the record of epoch %lld, step %lld is not where it belongs",
+             (long long)log.gap.epoch, (long long)log.gap.step);
+    else if (log.gap.epoch > 0)
+        tell(v, false, "log", path, "the record of the end of epoch %lld is not where it belongs",
+             (long long)log.gap.epoch - 1);
     else if (at.epoch > state->epoch + 1 || (at.epoch == state->epoch + 1 && at.step > 0))
         tell(v, false, "log", path, "whole; further than the state: epoch %lld after step %lld",
              (long long)at.epoch, (long long)at.step);

@@ -32,7 +32,8 @@ bool lock_is_held(const char *path) {
     char name[PATH_MAX];
     const int descriptor =
         name_lock(name, path) ? open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
-    const bool is = descriptor >= 0 && flock(descriptor, LOCK_SH | LOCK_NB) != 0;
+    const bool is =
+        descriptor >= 0 && flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     if (descriptor >= 0)
         close(descriptor);
     return is;
@@ -83,6 +84,23 @@ static bool foreign(const char *lock, const char *path, struct error *error) {
                      lock, path);
 }
 
+void lock_tell(const struct lock *lock, const char *run) {
+    char text[512], host[128] = "unknown", start[40];
+    const time_t now = time(NULL);
+    struct tm parts;
+    if (lock->descriptor < 0)
+        return;
+    gethostname(host, sizeof host - 1);
+    strftime(start, sizeof start, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
+    const int size =
+        snprintf(text, sizeof text, "%shost %s\nprocess %ld\nstart %s\n%s%s%s", TITLE, host,
+                 (long)getpid(), start, *run != '\0' ? "run " : "", run, *run != '\0' ? "\n" : "");
+    /* without room on the disk it says nothing, and locks all the same */
+    if (ftruncate(lock->descriptor, 0) == 0 &&
+        pwrite(lock->descriptor, text, (size_t)size, 0) != size)
+        ftruncate(lock->descriptor, 0);
+}
+
 bool lock_take(struct lock *lock, const char *path, struct error *error) {
     struct stat info;
     char text[512];
@@ -103,8 +121,13 @@ bool lock_take(struct lock *lock, const char *path, struct error *error) {
         /* another user's, whose process is no more, goes, or else it has to do */
         if (ours && reason == 0 && named && (writable || unlink(lock->path) != 0)) {
             lock->descriptor = descriptor;
+            lock_tell(lock, "");
             return true;
         }
+        if (reason == EWOULDBLOCK) /* its holder may have written since it was read */
+            is_ours(descriptor, text, sizeof text);
+        else if (reason != 0 && writable && text[0] == '\0') /* it was made for nothing */
+            unlink(lock->path);
         close(descriptor);
         if (!ours)
             return foreign(lock->path, path, error);
@@ -113,22 +136,6 @@ bool lock_take(struct lock *lock, const char *path, struct error *error) {
         if (reason != 0)
             return none(lock, path, reason);
     }
-}
-
-void lock_tell(const struct lock *lock, const char *run) {
-    char text[512], host[128] = "unknown", start[40];
-    const time_t now = time(NULL);
-    struct tm parts;
-    if (lock->descriptor < 0)
-        return;
-    gethostname(host, sizeof host - 1);
-    strftime(start, sizeof start, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
-    const int size = snprintf(text, sizeof text, "%shost %s\nprocess %ld\nstart %s\nrun %s\n",
-                              TITLE, host, (long)getpid(), start, run);
-    /* without room on the disk it says nothing, and locks all the same */
-    if (ftruncate(lock->descriptor, 0) == 0 &&
-        pwrite(lock->descriptor, text, (size_t)size, 0) != size)
-        ftruncate(lock->descriptor, 0);
 }
 
 void lock_release(struct lock *lock) {

@@ -277,13 +277,6 @@ static bool unsaved(const struct trainer *t, struct error *error) {
                      t->last_failure.text);
 }
 
-static void write_last(struct trainer *t, const struct train_observer *observer) {
-    struct error failure;
-    t->last_waits = waits(t, save_last(t, &failure), &failure, observer);
-    if (t->last_waits)
-        t->last_failure = failure;
-}
-
 /* Writes what has changed: the state first, since it holds the best network, too, so that whatever
  * happens between the two can be made good. */
 static void save(struct trainer *t, const struct train_observer *observer) {
@@ -292,7 +285,9 @@ static void save(struct trainer *t, const struct train_observer *observer) {
     if (t->last_waits || t->model_waits)
         observer->saving(observer->context);
     if (t->last_waits) {
-        write_last(t, observer);
+        t->last_waits = waits(t, save_last(t, &failure), &failure, observer);
+        if (t->last_waits)
+            t->last_failure = failure;
         t->unsaved = t->last_waits ? t->unsaved + 1 : 0;
     }
     if (t->model_waits) {
@@ -300,7 +295,8 @@ static void save(struct trainer *t, const struct train_observer *observer) {
         if (!t->model_waits && metadata_remove(&t->last_about, TRAINER_UNTIL_MODEL) &&
             !t->last_waits) { /* the same state, which gives nothing up any more */
             t->settings.last_is_from = true;
-            write_last(t, observer);
+            waits(t, save_last(t, &failure), &failure, observer); /* that it did does no harm */
+            t->settings.last_is_from = false;
         }
     }
     t->save_seconds += clock_seconds() - began;

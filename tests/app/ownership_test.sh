@@ -64,6 +64,20 @@ rm -rf ../run && mv ../stopped ../run && cd ../run
 refused 2 "--model best.ckpt: is there already \(a run's checkpoint: epoch 1, seed 3, .* no file of the run in last.ckpt; .*--overwrite" \
     cifar-train --resume last.ckpt
 
+# That it did is no harm, if it cannot be written that it does no more.
+enter
+"${train[@]}" --epochs 1
+FAULT_TRACE=../trace env "$preload" "${train[@]}" --epochs 1 --seed 2 --overwrite --keep 3
+at=$(grep -n ' rename .*best' ../trace | tail -n 1 | cut -d: -f1) # the state is written once more behind it
+rm -f ./*.ckpt && "${train[@]}" --epochs 1
+status=0
+env "$preload" FAULT=fail FAULT_AT=$((at + 4)) FAULT_ERRNO=ENOSPC \
+    "${train[@]}" --epochs 1 --seed 2 --overwrite --keep 3 2>err || status=$?
+check 'which is told' has err 'training is finished and its files are complete, but 1 of the writes on the way failed'
+check 'with the status of a failed write' test $status = 1
+check 'its state holds the end' cifar-train --quiet --resume last.ckpt
+verified 'and all is of one run'
+
 # Once it is replaced, nothing is given up any more: put back, it is another run's file.
 enter
 "${train[@]}" --epochs 1 && cp best.ckpt of_before.ckpt
@@ -125,6 +139,14 @@ check "a user's own file stays" test -e best.ckpt.20240101.tmp -a -e last.ckpt.2
 cifar-train --quiet --resume last.ckpt --epochs 6
 check "also when somebody looks for leftovers" test -e best.ckpt.20240101.tmp -a -e last.ckpt.20240101.tmp
 verified 'all is of one run'
+
+# Who holds the lock is told from its first moment on, while the data is still being read.
+enter
+start env "$preload" FAULT=hold FAULT_FILES='*/test_batch.bin' FAULT_AT=1 FAULT_HOLD=held "${train[@]}" --epochs 1
+await test -e held
+refused 1 "last.ckpt: is being written by another run \(host [^,]+, process $started, start [^,]+\): wait" "${train[@]}"
+rm held
+check 'the run ends' wait "$started"
 
 # The states that a run keeps are its own, too, and no output has the name of a lock.
 enter
@@ -228,6 +250,7 @@ stop
 enter
 check 'without locks it goes on' env "$preload" FAULT_FLOCK=ENOLCK "${train[@]}" --epochs 1
 env "$preload" FAULT_FLOCK=EOPNOTSUPP cifar-train --quiet --resume last.ckpt --epochs 2 2>err
+check 'no lock is left that was none' test -z "$(find . -name '*.lock')"
 check 'and says so, once' test "$(grep -c 'warning: last.ckpt: cannot be locked here (Operation not supported): nothing but care' err)" = 1 -a "$(wc -l <err)" = 1
 
 # --- Going back.
@@ -324,7 +347,7 @@ check 'names in UTF-8 are kept' "${train[@]}" --model größer-日本/bést.ckpt
 check 'and found' cifar-train --quiet --resume größer-日本/last.ckpt --epochs 2
 check 'and found' test "$(grep -c '"event":"epoch"' größer-日本/lög.jsonl)" = 2
 
-# --- A picture goes over pictures only.
+# --- A log goes over logs only, by whatever name; a picture over pictures.
 
 enter
 "${train[@]}" --epochs 1 --log run.jsonl
@@ -336,6 +359,15 @@ cp ../D/test_batch.bin renamed
 refused 2 '--grid renamed: is a file of a data set' "${judge[@]}" --grid renamed
 echo notes >notes
 refused 2 '--grid notes: is there already and is no picture' "${judge[@]}" --grid notes
+echo mine >other.ckpt
+another=("${train[@]}" --epochs 1 --model other.ckpt --last other.last --overwrite)
+refused 2 '--log /proc/self/cwd/../run/best.ckpt: is something else already' "${another[@]}" --log /proc/self/cwd/../run/best.ckpt
+refused 2 '--log /dev/fd/7: is a file of a data set' "${another[@]}" --log /dev/fd/7 7>>renamed
+refused 2 '--log /dev/fd/7: is there already' "${another[@]/--overwrite/--quiet}" --log /dev/fd/7 --model x 7>>notes
+refused 2 '--log and --last are the same file' cifar-train --resume last.ckpt --epochs 2 --log /proc/self/cwd/last.ckpt
+check 'a log by such a name' "${another[@]}" --log /dev/fd/7 7>>by_number.jsonl
+check 'is one' test "$(grep -c '"event":"epoch"' by_number.jsonl)" = 1
+check 'which the state does not name' test -z "$(about other.last log)"
 check 'a new name' "${judge[@]}" --grid g.png
 check 'a picture over a picture' "${judge[@]}" --grid g.png --batch 5
 : >empty
@@ -504,9 +536,14 @@ rm run.jsonl
 fails 4 'do not belong together' cifar-verify
 cd .. && rm -r away && "${train[@]}" --epochs 3 --log-every 2 --log run.jsonl
 verified 'a log with all its records'
+sed -i '/"event":"epoch","epoch":1/p' run.jsonl
+fails 4 'do not belong together' cifar-verify
+check 'a log with a record twice' has out '^log    run.jsonl: the record of epoch 2, step 2 is not where it belongs$'
+sed -i '0,/"event":"epoch","epoch":1/{/"event":"epoch","epoch":1/d}' run.jsonl
+verified 'and once'
 sed -i '/"epoch":2,"step":2,/d' run.jsonl
 fails 4 'do not belong together' cifar-verify
-check 'a log with a hole' has out '^log    run.jsonl: records are missing before epoch 4, step 0$'
+check 'a log with a hole' has out '^log    run.jsonl: the record of epoch 2, step 2 is not where it belongs$'
 rm -f best.ckpt last.ckpt run.jsonl && mkdir away
 start env "$preload" FAULT=hold FAULT_AT=14 FAULT_HOLD=held "${train[@]}" --log run.jsonl
 await test -e held

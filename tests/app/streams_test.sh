@@ -62,16 +62,23 @@ cat pipe >piped & reader=$!
 wait "$reader"
 check 'with its reader, a pipe takes all' cmp <(figures plain.jsonl) <(figures piped)
 # A reader that lives, but does not read: the run goes on, is saved and can be stopped.
-sleep 100 <pipe & reader=$!
-status=0
-timeout -k 1 60 cifar-train --data data --quiet --epochs 1000 --batch 1 --log-every 1 --overwrite --model slow.ckpt --last slow.last \
-    --log pipe 2>err & trainer=$!
-until grep -q warning err; do kill -0 $trainer 2>/dev/null && sleep 0.05 || break; done
-kill -TERM "$(pgrep -P $trainer)" && wait $trainer || status=$?
-kill $reader
-check 'a log that nobody reads is told of' has err 'warning: pipe: the log cannot be written: Resource temporarily unavailable'
-check 'and the run can be stopped' test "$status" = 143
-check 'with its state saved' has err 'interrupted in epoch [0-9]+ .* and saved; go on with --resume slow.last --log pipe$'
+for log in pipe /dev/stdout; do
+    to=/dev/null
+    [[ $log == pipe ]] || to=pipe
+    sleep 100 <pipe & reader=$!
+    cifar-train --data data --quiet --epochs 1000000 --batch 1 --log-every 1 --overwrite --model slow.ckpt \
+        --last slow.last --log $log 2>err >$to & trainer=$!
+    until grep -q warning err; do kill -0 $trainer 2>/dev/null && sleep 0.05 || break; done
+    kill -TERM $trainer
+    status=0
+    wait $trainer || status=$?
+    kill $reader
+    check "$log: a log that nobody reads is told of" has err \
+        "warning: $log: the log cannot be written: its reader does not read"
+    check "$log: and the run can be stopped" test "$status" = 143
+    check "$log: with its state saved" has err \
+        "interrupted in epoch [0-9]+ .* and saved; go on with --resume slow.last --log $log$"
+done
 ln -s nowhere dangling
 fails 1 '^cifar-train: dangling: is a link that leads to no file: No such file or directory; remove it or make its file$' \
     "${train[@]}" --model x --last y --log dangling

@@ -48,7 +48,7 @@ static size_t go_on(const struct run_log_summary *found, const char *run, int64_
     require(run_log_close(&log, &error));
     require(content(after) == kept + strlen("{\"event\":\"warning\"}\n"));
     require(memcmp(after, before, kept) == 0);
-    require(run_log_summarize(PATH, &again) == (kept > 0) && (kept == 0 || !again.torn));
+    require(run_log_summarize(PATH, 0, 0, &again) == (kept > 0) && (kept == 0 || !again.torn));
     require(again.reached.epoch == reached.epoch && again.reached.step == reached.step);
     require(again.records <= found->records + 1);
     return kept;
@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct run_log_summary found = {0};
     fuzz_file_fill(DESCRIPTOR, bytes, count, count + hole);
     const size_t all = content(before);
-    const bool is_log = run_log_summarize(PATH, &found);
+    const bool is_log = run_log_summarize(PATH, 64, data[2] >> 2, &found);
     require(content(after) == all && memcmp(after, before, all) == 0);
     require(is_log == (found.run[0] != '\0') && is_log == (found.records > 0));
     require(memchr(found.run, '\0', sizeof found.run) != NULL);
@@ -74,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         require(found.torn == (hole > 0 || bytes[count - 1] != '\n'));
         if (go_on(&found, found.run, epoch, step, before, all) > 0) {
             const size_t again = content(before);
-            require(run_log_summarize(PATH, &found));
+            require(run_log_summarize(PATH, 0, 0, &found));
             require(go_on(&found, found.run, epoch, step, before, again) == again);
         }
     }

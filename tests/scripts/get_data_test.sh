@@ -272,7 +272,7 @@ for member in {SYM,LNK,CHR,BLK,FIFO}"TYPE $folder/strange" \
     read -ra words <<<"$member"
     python3 strange.py "${words[@]}"
     run_unchecked 3 'holds what CIFAR-10 does not' strange
-    check 'something was left' test "$(ls -A "$dest")" = .lock
+    check 'something was left' test "$(ls -A "$dest")" = .get_data.lock
 done
 
 begin 'an archive with setuid, setgid and sticky bits'
