@@ -65,10 +65,11 @@ check 'with its reader, a pipe takes all' cmp <(figures plain.jsonl) <(figures p
 for log in pipe /dev/stdout; do
     to=/dev/null
     [[ $log == pipe ]] || to=pipe
+    # shellcheck disable=SC2217  # that it does not read is the point
     sleep 100 <pipe & reader=$!
     cifar-train --data data --quiet --epochs 1000000 --batch 1 --log-every 1 --overwrite --model slow.ckpt \
         --last slow.last --log $log 2>err >$to & trainer=$!
-    until grep -q warning err; do kill -0 $trainer 2>/dev/null && sleep 0.05 || break; done
+    until grep -q warning err || ! kill -0 $trainer 2>/dev/null; do sleep 0.05; done
     kill -TERM $trainer
     status=0
     wait $trainer || status=$?
