@@ -7,6 +7,7 @@
 #include "train/trainer.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,9 +37,11 @@ static void tell(struct verification *v, bool good, const char *what, const char
     v->good = v->good && good;
 }
 
+/* 0: there is none, or none that a run could have. */
 static int64_t number_of(const struct metadata *about, const char *key) {
     const char *text = metadata_get(about, key);
-    return text != NULL ? strtoll(text, NULL, 10) : 0;
+    const long long number = text != NULL ? strtoll(text, NULL, 10) : 0;
+    return number > 0 && number <= INT_MAX ? number : 0;
 }
 
 /* The state itself has been read, which checks nearly all of it. */
@@ -48,7 +51,7 @@ static bool check_state(struct verification *v, struct error *error) {
     const int64_t images = number_of(v->about, "train_images"),
                   batch = number_of(v->about, "batch");
     const int64_t epochs = number_of(v->about, "epochs");
-    if (run == NULL || images < 1 || batch < 1 || epochs < 1)
+    if (run == NULL || images == 0 || batch == 0 || epochs == 0)
         return error_set(error, STATUS_CHECKPOINT,
                          "%s: its metadata does not tell of its run (run, train_images, batch, "
                          "epochs): the file is damaged or comes from another version of this "
@@ -139,9 +142,10 @@ static void check_log(struct verification *v) {
         tell(v, false, "log", path, "whole; further than the state: epoch %lld after step %lld",
              (long long)at.epoch, (long long)at.step);
     else
-        tell(v, true, "log", path, "%s; %lld records, to epoch %lld after step %lld",
+        tell(v, true, "log", path, "%s; %lld record%s, to epoch %lld after step %lld",
              log.torn ? "a torn record at its end, which a resume cuts off" : "whole",
-             (long long)log.records, (long long)at.epoch, (long long)at.step);
+             (long long)log.records, log.records == 1 ? "" : "s", (long long)at.epoch,
+             (long long)at.step);
 }
 
 bool command_verify(const struct settings *given, struct error *error) {

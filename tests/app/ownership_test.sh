@@ -38,6 +38,14 @@ about() { # FILE KEY: a value of its metadata
 b = open(sys.argv[1], 'rb').read()
 print(json.loads(b[8:8 + struct.unpack('<Q', b[:8])[0]])['__metadata__'].get(sys.argv[2], ''))" "$1" "$2"
 }
+reseal() { # FILE KEY VALUE: writes it with this in its metadata, as somebody could
+    python3 -c "import json, struct, sys, zlib
+file, key, value = sys.argv[1:]
+b = open(file, 'rb').read(); n = struct.unpack('<Q', b[:8])[0]; h = json.loads(b[8:8 + n]); m = h['__metadata__']
+m.pop('xxh3_128'); m[key] = value; m['crc32'] = '0' * 8
+t = json.dumps(h, separators=(',', ':')).encode(); w = struct.pack('<Q', len(t)) + t + b[8 + n:]
+open(file, 'wb').write(w.replace(b'\"crc32\":\"00000000\"', b'\"crc32\":\"%08x\"' % zlib.crc32(w)))" "$@"
+}
 is() { [[ $(about "$1" "$2" 2>/dev/null) == "$3" ]]; } # FILE KEY VALUE
 verified() { check "$1" cifar-verify "${@:2}"; } # WHAT [ARGUMENT...]
 
@@ -190,11 +198,7 @@ check 'and works' has err 'interrupted in epoch'
 # An epoch that no number can follow.
 enter
 "${train[@]}" --epochs 1
-python3 -c "import json, struct, zlib
-b = open('best.ckpt', 'rb').read(); n = struct.unpack('<Q', b[:8])[0]; h = json.loads(b[8:8 + n]); m = h['__metadata__']
-m.pop('xxh3_128'); m['epoch'] = str(2**63 - 1); m['crc32'] = '0' * 8
-t = json.dumps(h, separators=(',', ':')).encode(); w = struct.pack('<Q', len(t)) + t + b[8 + n:]
-open('best.ckpt', 'wb').write(w.replace(b'\"crc32\":\"00000000\"', b'\"crc32\":\"%08x\"' % zlib.crc32(w)))"
+reseal best.ckpt epoch 9223372036854775807
 refused 2 'its run has been further: best.ckpt holds epoch' cifar-train --resume last.ckpt
 
 # One state resumed twice at once: one of the two goes on.
@@ -555,6 +559,10 @@ rm -f best.ckpt last.ckpt run.jsonl
 "${train[@]}" --epochs 2 && mv best.ckpt last.ckpt away
 cd away
 fails 4 'holds no training state' cifar-verify best.ckpt
+for key in train_images batch epochs; do
+    cp last.ckpt large.ckpt && reseal large.ckpt $key 9223372036854775807
+    fails 4 'large.ckpt: its metadata does not tell of its run' cifar-verify large.ckpt
+done
 cp last.ckpt flipped.ckpt && printf x | dd of=flipped.ckpt bs=1 seek=300000 conv=notrunc status=none
 fails 4 'flipped.ckpt: the crc32 of its' cifar-verify flipped.ckpt
 
