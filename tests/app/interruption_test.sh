@@ -139,7 +139,7 @@ says 'nohup' 0
 check 'nohup: nothing has happened' same ../undisturbed
 enter
 start env "$preload" FAULT=fail FAULT_AT=13 FAULT_FOR=1000000 FAULT_ERRNO=ENOSPC "${many[@]}"
-await grep -q '"epoch":3' run.jsonl # a log may be an epoch ahead of its state
+await grep -qs '"epoch":3' run.jsonl # a log may be an epoch ahead of its state
 kill "$started"
 status_of_started
 says 'interrupted, but unable to save' 1 \

@@ -66,7 +66,9 @@ for number in sorted((name for name in os.listdir(runs) if name != "count"), key
     states.setdefault(frozenset(files.items()), number)
     if end is None:
         wrong.append(number)
-print(f"{len(os.listdir(runs)) - 1} of {int(read(runs, 'count'))} allocations failed:",
+count = len(os.listdir(runs)) - 1
+assert count == int(read(runs, "count")), f"{count} runs of {int(read(runs, 'count'))}"
+print(f"{count} allocations failed:",
       ", ".join(f"{count} {end}" for end, count in ends.most_common()) + f"; {len(states)} states of the files")
 print(*states.values(), sep="\n")
 for number in wrong[:20]:

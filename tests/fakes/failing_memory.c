@@ -1,8 +1,7 @@
 /* Preloaded into the program, makes its allocations fail, one a run, and all runs in one go: at an
  * allocation the program forks. The child gets no memory there, all that it asks for later, and
  * runs on to its end in a folder of its own; the program waits for that and goes on as if nothing
- * had happened. Of the allocations with the same call stack, those are taken that come first, and
- * then every so many: thousands come from the loops that write a file's header.
+ * had happened.
  *
  * The folder is FAULT_RUNS/NUMBER, with the number of the allocation, from 1: the working folder as
  * it was then, which must hold plain files only, and, of the child, `out`, `err` and `status`: what
@@ -15,12 +14,10 @@
  * them, except for mappings, such as the stacks of threads. */
 #include <dirent.h>
 #include <errno.h>
-#include <execinfo.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SECONDS = 20, DESCRIPTORS = 32, FIRST = 2, EVERY = 16, FRAMES = 16, STACKS = 1 << 14 };
+enum { SECONDS = 20, DESCRIPTORS = 32 };
 
 /* glibc's own, behind the names that are taken here */
 void *__libc_malloc(size_t size);
@@ -106,24 +103,6 @@ static void write_number(const char *path, int value) {
     close(descriptor);
 }
 
-/* Whether the allocation that is being made, number `number`, is one of those to fail. */
-static bool is_chosen(void) {
-    static struct stack {
-        uint64_t name;
-        int count;
-    } stacks[STACKS];
-    void *frames[FRAMES];
-    const int count = backtrace(frames, FRAMES);
-    uint64_t name = 1;
-    for (int i = 0; i < count; i++)
-        name = (name ^ (uintptr_t)frames[i]) * UINT64_C(0x9e3779b97f4a7c15);
-    struct stack *stack = &stacks[name >> 50];
-    while (stack->name != 0 && stack->name != name)
-        stack = stack < stacks + STACKS - 1 ? stack + 1 : stacks;
-    stack->name = name;
-    return stack->count++ < FIRST || number % EVERY == 0;
-}
-
 /* At each allocation: whether it is to fail, here. */
 static bool fails(void) {
     char folder[PATH_MAX];
@@ -138,10 +117,6 @@ static bool fails(void) {
     busy = true;
     const int reason = errno;
     snprintf(folder, sizeof folder, "%s/%d", runs, ++number);
-    if (!is_chosen()) {
-        busy = false;
-        return false;
-    }
     /* not by fork(), which would change the thread's name of itself, by which glibc's locks know it
      */
     const pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
