@@ -156,6 +156,20 @@ refused 1 "last.ckpt: is being written by another run \(host [^,]+, process $sta
 rm held
 check 'the run ends' wait "$started"
 
+# It is read once more by who came between: here, when it was still empty.
+enter
+start env "$preload" FAULT=hold FAULT_FILES='*.lock' FAULT_AT=2 FAULT_HOLD=waits "${train[@]}" --epochs 1
+await test -e waits
+second=$started
+mv err second
+start env "$preload" FAULT=hold FAULT_FILES='*/test_batch.bin' FAULT_AT=1 FAULT_HOLD=held "${train[@]}" --epochs 1
+await test -e held
+rm waits
+wait "$second" || true
+check 'who holds it is told' has second "is being written by another run \(host [^,]+, process $started, start "
+rm held
+check 'the run ends' wait "$started"
+
 # The states that a run keeps are its own, too, and no output has the name of a lock.
 enter
 start env "$preload" FAULT=hold FAULT_AT=10 FAULT_HOLD=held "${train[@]}" --keep 3
@@ -226,6 +240,8 @@ check 'both are gone' test -z "$(find . -name '*.lock')"
 rm ./*.ckpt
 echo 'my notes' >best.ckpt.lock
 refused 1 'best.ckpt.lock: is no lock of this program' "${train[@]}"
+printf '\0 precious' >best.ckpt.lock
+refused 1 'best.ckpt.lock: is no lock of this program' "${train[@]}"
 rm best.ckpt.lock
 ln -s ../precious best.ckpt.lock
 refused 1 'best.ckpt.lock: is no lock of this program' "${train[@]}"
@@ -256,6 +272,9 @@ check 'without locks it goes on' env "$preload" FAULT_FLOCK=ENOLCK "${train[@]}"
 env "$preload" FAULT_FLOCK=EOPNOTSUPP cifar-train --quiet --resume last.ckpt --epochs 2 2>err
 check 'no lock is left that was none' test -z "$(find . -name '*.lock')"
 check 'and says so, once' test "$(grep -c 'warning: last.ckpt: cannot be locked here (Operation not supported): nothing but care' err)" = 1 -a "$(wc -l <err)" = 1
+printf 'cifar lock\nhost elsewhere\n' >last.ckpt.lock
+env "$preload" FAULT_FLOCK=ENOLCK cifar-train --quiet --resume last.ckpt --epochs 3 2>err
+check "another one's lock stays" has last.ckpt.lock '^host elsewhere$'
 
 # --- Going back.
 
@@ -369,9 +388,16 @@ refused 2 '--log /proc/self/cwd/../run/best.ckpt: is something else already' "${
 refused 2 '--log /dev/fd/7: is a file of a data set' "${another[@]}" --log /dev/fd/7 7>>renamed
 refused 2 '--log /dev/fd/7: is there already' "${another[@]/--overwrite/--quiet}" --log /dev/fd/7 --model x 7>>notes
 refused 2 '--log and --last are the same file' cifar-train --resume last.ckpt --epochs 2 --log /proc/self/cwd/last.ckpt
-check 'a log by such a name' "${another[@]}" --log /dev/fd/7 7>>by_number.jsonl
-check 'is one' test "$(grep -c '"event":"epoch"' by_number.jsonl)" = 1
-check 'which the state does not name' test -z "$(about other.last log)"
+# shellcheck disable=SC2094  # that is the point
+for name in /dev/fd/7 /proc/self/fd/7 /dev/stdin; do
+    check 'a log by such a name' "${another[@]}" --log $name 7>>by_number.jsonl <by_number.jsonl
+    check 'is one' test "$(grep -c '"event":"epoch"' by_number.jsonl)" = 1
+    check 'which the state does not name' test -z "$(about other.last log)"
+done
+start "${another[@]}" --epochs 1000000 --log /dev/fd/7 7>>by_number.jsonl
+await is other.last epochs 1000000
+stop
+check 'but the recommendation does' has err 'go on with --resume other.last --log /dev/fd/7$'
 check 'a new name' "${judge[@]}" --grid g.png
 check 'a picture over a picture' "${judge[@]}" --grid g.png --batch 5
 : >empty
@@ -417,6 +443,29 @@ status=0
 env "$preload" FAULT=fail FAULT_AT="$write" FAULT_ERRNO=ENOSPC "${keeping[@]}" 2>/dev/null || status=$?
 check 'one write failed' test "$status" = 1
 check 'each version is kept once' test "$(states)" = '5 3 2 '
+
+# Nor where the state cannot be written once more behind the model.
+giving_up=("${train[@]}" --seed 2 --epochs 2 --keep 3 --overwrite)
+enter
+"${train[@]}" --epochs 1
+cp -a . ../before
+rm -f ../trace
+FAULT_TRACE=../trace FAULT_FILES='*/last.ckpt.*.tmp' env "$preload" "${giving_up[@]}"
+write=$(sed -n 's/ write .*//p' ../trace | sed -n 3p)
+rm -rf ../run && mv ../before ../run && cd ../run
+status=0
+env "$preload" FAULT=fail FAULT_FILES='*/last.ckpt.*.tmp' FAULT_AT="$write" FAULT_ERRNO=ENOSPC "${giving_up[@]}" 2>/dev/null || status=$?
+check 'one write failed' test "$status" = 1
+check 'each version is kept once' test "$(states)" = '2 1 0 '
+
+# A model that could not be written is given up until it can.
+enter
+"${train[@]}" --epochs 1
+status=0
+env "$preload" FAULT=fail FAULT_FILES='*/best.ckpt.*.tmp' FAULT_AT=3 FAULT_FOR=1000000 FAULT_ERRNO=ENOSPC "${giving_up[@]}" 2>/dev/null || status=$?
+check 'the model could not be written' test "$status $(about best.ckpt seed)" = '1 0'
+check 'a resume may' cifar-train --quiet --resume last.ckpt
+check 'and does' test "$(about best.ckpt seed)" = 2
 
 # --- Other users' files.
 
@@ -541,14 +590,20 @@ fails 4 'do not belong together' cifar-verify
 cd .. && rm -r away && "${train[@]}" --epochs 3 --log-every 2 --log run.jsonl
 verified 'a log with all its records'
 sed -i '/"event":"epoch","epoch":1/p' run.jsonl
-fails 4 'do not belong together' cifar-verify
+fails 4 'do not belong together, as is said above$' cifar-verify
 check 'a log with a record twice' has out '^log    run.jsonl: the record of epoch 2, step 2 is not where it belongs$'
 sed -i '0,/"event":"epoch","epoch":1/{/"event":"epoch","epoch":1/d}' run.jsonl
 verified 'and once'
+cp run.jsonl whole.jsonl && sed -i '/"event":"epoch","epoch":1/d' run.jsonl
+fails 4 'do not belong together' cifar-verify
+check "a log without an epoch's end" has out '^log    run.jsonl: the record of the end of epoch 1 is not where it belongs$'
+mv whole.jsonl run.jsonl
 sed -i '/"epoch":2,"step":2,/d' run.jsonl
 fails 4 'do not belong together' cifar-verify
 check 'a log with a hole' has out '^log    run.jsonl: the record of epoch 2, step 2 is not where it belongs$'
-rm -f best.ckpt last.ckpt run.jsonl && mkdir away
+fails 4 'as is said above$' flock -s last.ckpt.lock cifar-verify # nor is it at work for one who only looks
+fails 4 'as is said above$' "$preload" FAULT_FLOCK=ENOLCK cifar-verify
+rm -f ./*.ckpt ./*.lock run.jsonl && mkdir away
 start env "$preload" FAULT=hold FAULT_AT=14 FAULT_HOLD=held "${train[@]}" --log run.jsonl
 await test -e held
 sed -i '/"start"/d' run.jsonl

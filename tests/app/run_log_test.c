@@ -5,8 +5,10 @@
 #include "scratch.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 static void make(const char *text) {
     FILE *stream = fopen("log", "w");
@@ -219,6 +221,7 @@ static void a_log_is_known_by_its_first_record(void **state) {
         assert_int_equal(found.records, CASES[i].records);
         assert_int_equal(found.reached.epoch, CASES[i].reached.epoch);
         assert_int_equal(found.reached.step, CASES[i].reached.step);
+        assert_int_equal(found.gap.epoch, 0); /* it was not looked for */
         if (CASES[i].records > 0)
             assert_int_equal(found.torn, CASES[i].torn);
         assert_holds(CASES[i].text);
@@ -247,6 +250,7 @@ static void gaps_are_found(void **state) {
         {START STEP(1, 5) STEP(1, 10) EPOCH(1) EPOCH(2), {2, 5}},
         {START STEP(1, 5) STEP(1, 5) STEP(1, 10), {1, 10}},
         {START STEP(1, 5) STEP(1, 10) EPOCH(1) EPOCH(1) STEP(2, 10), {2, 5}},
+        {START STEP(1, 10) STEP(2, 5), {1, 5}}, /* the first of two */
         {START STEP(1, 7), {1, 5}},
         {RESUME(2, 7) EPOCH(2), {2, 10}},
         {START STEP(1, 9007199254740992), {1, 5}},
@@ -258,6 +262,8 @@ static void gaps_are_found(void **state) {
         assert_int_equal(found.gap.epoch, CASES[i].gap.epoch);
         assert_int_equal(found.gap.step, CASES[i].gap.step);
     }
+    make(START STEP(1, 5) STEP(1, 10) EPOCH(1) STEP(2, 5)); /* the last step has one, too */
+    assert_true(run_log_summarize("log", 10, 5, &found) && found.gap.epoch == 0);
     make(START EPOCH(1) EPOCH(2)); /* fewer steps than that */
     assert_true(run_log_summarize("log", 3, INT64_MAX, &found) && found.gap.epoch == 0);
     assert_true(run_log_summarize("log", INT64_MAX, 1, &found) && found.gap.step == 1);
@@ -323,13 +329,17 @@ static void a_log_need_not_be_a_file(void **state) {
     while (run_log_write(&log, json_pack("{s:I}", "n", (json_int_t)++written), &error))
         assert_true(written < 100000);
     assert_string_equal(error.text, "pipe: the log cannot be written: its reader does not read");
+    for (int i = 0; i < 1000; i++) /* it is not waited for once more */
+        assert_false(run_log_write(&log, json_pack("{s:I}", "n", (json_int_t)++written), &error));
     static char all[1 << 20];
-    size_t size = 0;
-    for (ssize_t got; (got = read(reader, all + size, sizeof all - 1 - size)) > 0;)
-        size += (size_t)got;
+    ssize_t size = read(reader, all, PIPE_BUF); /* there is room, but not for all that waits */
+    assert_int_equal(size, PIPE_BUF);
+    assert_false(run_log_write(&log, json_pack("{s:I}", "n", (json_int_t)++written), &error));
+    for (ssize_t got; (got = read(reader, all + size, sizeof all - 1 - (size_t)size)) > 0;)
+        size += got;
     must(run_log_write(&log, json_pack("{s:I}", "n", (json_int_t)++written), &error), &error);
-    for (ssize_t got; (got = read(reader, all + size, sizeof all - 1 - size)) > 0;)
-        size += (size_t)got;
+    for (ssize_t got; (got = read(reader, all + size, sizeof all - 1 - (size_t)size)) > 0;)
+        size += got;
     for (char *line = strtok(all, "\n"); line != NULL; line = strtok(NULL, "\n")) {
         char expected[32];
         snprintf(expected, sizeof expected, "{\"n\":%lld}", (long long)++whole);
@@ -348,6 +358,45 @@ static void a_log_need_not_be_a_file(void **state) {
     assert_string_equal(error.text, "link: is a link that leads to no file: No such file or "
                                     "directory; remove it or make its file");
     assert_int_not_equal(access("nothing", F_OK), 0);
+}
+
+/* A reader that is slow: each record waits for it for a while, also after one that waited in vain,
+ * and so does the end. */
+static void a_slow_reader_is_waited_for(void **state) {
+    (void)state;
+    struct run_log log;
+    struct error error;
+    char some[PIPE_BUF] = "";
+    for (int k = 0; k < 3; k++) {
+        unlink("pipe");
+        assert_int_equal(mkfifo("pipe", 0666), 0);
+        const int reader = open("pipe", O_RDONLY | O_NONBLOCK);
+        const int filler = open("pipe", O_WRONLY | O_NONBLOCK);
+        must(run_log_open(&log, "pipe", &error), &error);
+        while (write(filler, some, sizeof some) > 0)
+            ;
+        if (k > 0)
+            assert_false(run_log_write(&log, json_pack("{s:i}", "a", 1), &error));
+        if (k > 1) {
+            assert_int_equal(read(reader, some, sizeof some), sizeof some);
+            must(run_log_write(&log, json_pack("{s:i}", "a", 1), &error), &error);
+            while (write(filler, some, 1) > 0)
+                ;
+        }
+        const pid_t child = fork();
+        if (child == 0) {
+            usleep(50000);
+            while (read(reader, some, sizeof some) > 0)
+                ;
+            _exit(0);
+        }
+        if (k != 1)
+            must(run_log_write(&log, json_pack("{s:i}", "a", 1), &error), &error);
+        must(run_log_close(&log, &error), &error);
+        assert_int_equal(waitpid(child, NULL, 0), child);
+        close(reader);
+        close(filler);
+    }
 }
 
 /* A file that is standard output, too: both are in it whole and in order, behind what was there. */
@@ -391,6 +440,7 @@ int main(void) {
         IN_SCRATCH(gaps_are_found),
         IN_SCRATCH(lines_may_be_long),
         IN_SCRATCH(a_log_need_not_be_a_file),
+        IN_SCRATCH(a_slow_reader_is_waited_for),
         IN_SCRATCH(a_log_may_be_a_stream),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
