@@ -148,17 +148,17 @@ static int least(int a, int b) {
 
 /* Of cuDNN's engines for this one, those that are strict and repeatable use a few multiprocessors;
  * and one of them, which says nothing of it, computes by Winograd's method, a hundred times less
- * exactly. So it is a kernel of our own. It gets as many blocks as a GPU can have at a time, if
- * there are tiles for them, which are as even as can be and smaller where there are few images. */
+ * exactly. So it is a kernel of our own. Its blocks are at most two for each of an H100's
+ * multiprocessors; its tiles are as even as can be, and smaller where there would be too few. */
 static void weight_gradient(struct gpu *d, const struct conv2d *conv, const float *x,
                             const float *dy, int n) {
-    enum { MOST_BLOCKS = 264, BLOCKS = 33, WIDEST = 32, BANKS = 16 };
+    enum { MOST_BLOCKS = 2 * 132, FEWEST_TILES = 33, WIDEST = 32, BANKS = 16 };
     const int edge = conv->kernel - 1, area = conv->kernel * conv->kernel;
     const int h = conv->h + 2 * conv->pad - edge, w = conv->w + 2 * conv->pad - edge;
     const int in_groups = quotient_up(conv->in, KERNEL_IN);
     const int out_groups = quotient_up(conv->out, KERNEL_OUT);
     const int columns = quotient_up(w, quotient_up(w, WIDEST));
-    int pitch = columns + edge, rows = least(n * h / BLOCKS, KERNEL_TILE / columns);
+    int pitch = columns + edge, rows = least(n * h / FEWEST_TILES, KERNEL_TILE / columns);
     rows = quotient_up(h, quotient_up(h, rows > 1 ? rows : 1));
     while (pitch % BANKS != conv->kernel % BANKS) /* then the taps are in different banks */
         pitch++;
