@@ -160,7 +160,7 @@ static __device__ void stage_x(float *xs, const struct weight_gradient_args *a,
                 float ahead[AHEAD];
                 for (int k = 0; k < AHEAD; k++) {
                     const int y = t->row + r + k - a->pad, at = t->column + j - a->pad;
-                    const int is_there = y >= 0 && y < a->h && at >= 0 && at < a->w;
+                    const bool is_there = y >= 0 && y < a->h && at >= 0 && at < a->w;
                     ahead[k] = is_there ? x[(c * a->h + y) * a->w + at] : 0;
                 }
                 for (int k = 0; k < AHEAD && r + k < x_rows; k++)
@@ -189,11 +189,12 @@ static __device__ void stage_dy(float *dys, const struct weight_gradient_args *a
  * a place in the kernels, of KERNEL_IN input and KERNEL_OUT output channels: so a float that it
  * reads from the shared memory, which is what takes the time, is good for several multiplications.
  * Where there are fewer of these tasks than threads, several threads share the columns of the
- * tiles. */
+ * tiles. Channels that there are not, to make up a group, are computed from whatever lies there,
+ * and not written. */
 KERNEL weight_gradient(const struct weight_gradient_args a) {
     enum { SUMS = KERNEL_IN * KERNEL_OUT };
-    __shared__ __align__(16) float shared[KERNEL_OUTS * KERNEL_TILE * KERNEL_OUT + KERNEL_X];
-    float *dys = shared, *xs = shared + KERNEL_OUTS * KERNEL_TILE * KERNEL_OUT;
+    __shared__ __align__(16) float shared[KERNEL_ROOM];
+    float *dys = shared, *xs = shared + KERNEL_ROOM - KERNEL_X;
     const int h = a.h + 2 * a.pad - a.kernel + 1, w = a.w + 2 * a.pad - a.kernel + 1;
     const int down = (h + a.rows - 1) / a.rows, across = (w + a.columns - 1) / a.columns;
     const int in = a.ins * KERNEL_IN, out = a.outs * KERNEL_OUT; /* channels of a block */
@@ -251,10 +252,10 @@ KERNEL weight_gradient(const struct weight_gradient_args a) {
 }
 
 KERNEL sum_partial(const struct sum_partial_args a) {
-    enum { COLUMNS = 32, ROWS = KERNEL_BLOCK / COLUMNS };
-    __shared__ double sums[ROWS][COLUMNS];
-    const int column = (int)threadIdx.x % COLUMNS, row = (int)threadIdx.x / COLUMNS;
-    const int64_t i = (int64_t)blockIdx.x * COLUMNS + column;
+    enum { ROWS = KERNEL_BLOCK / KERNEL_ADDED };
+    __shared__ double sums[ROWS][KERNEL_ADDED];
+    const int column = (int)threadIdx.x % KERNEL_ADDED, row = (int)threadIdx.x / KERNEL_ADDED;
+    const int64_t i = (int64_t)blockIdx.x * KERNEL_ADDED + column;
     double sum = 0;
     for (int part = row; part < a.parts && i < a.count; part += ROWS)
         sum += (double)a.partial[part * (int64_t)a.count + i];

@@ -16,6 +16,9 @@ enum {
     KERNEL_OUTS = 2,        /* times as many output channels of a block, at most */
     KERNEL_TILE = 128,      /* output pixels that it looks at together, at most, */
     KERNEL_X = 7168,        /* and floats of x that they come from */
+    KERNEL_ADDED = 32,      /* numbers that a block of sum_partial makes */
+    /* floats of shared memory of a block of weight_gradient: both tiles, and in the end its sums */
+    KERNEL_ROOM = KERNEL_OUTS * KERNEL_OUT * KERNEL_TILE + KERNEL_X,
 };
 
 /* Where a pass over the data set stands. It lives on the device, so that a recorded step, which is
@@ -44,7 +47,7 @@ struct partial_sums {
     K(add_bias)           /* (any, 1) */                                                           \
     K(bias_gradients)     /* (c of all jobs, splits) */                                            \
     K(weight_gradient)    /* (groups of input times output channels, splits) */                    \
-    K(sum_partial)        /* (count / 32, 1) */                                                    \
+    K(sum_partial)        /* (count / KERNEL_ADDED, rounded up, 1) */                              \
     K(batch_sums)         /* (c, splits) */                                                        \
     K(normalise)          /* (c, splits) */                                                        \
     K(gradient_sums)      /* (c, splits) */                                                        \

@@ -86,9 +86,8 @@ static bool same(const struct convolution *a, const struct convolution *b) {
            a->alignment == b->alignment;
 }
 
-/* At least so many bytes for what is queued next. Smaller ones of before stay: graphs may have
- * them.
- */
+/* At least so many bytes for what is queued next; smaller ones of before stay, since graphs may
+ * have them. NULL if the device has failed. */
 static void *workspace_of(struct gpu *d, size_t bytes) {
     if (bytes > d->workspace_size) {
         d->workspace = device_memory(d, bytes);
@@ -97,6 +96,7 @@ static void *workspace_of(struct gpu *d, size_t bytes) {
     return d->workspace;
 }
 
+/* Chooses a plan, and keeps it. */
 static struct plan *add_plan(struct gpu *d, const struct convolution *convolution) {
     struct error error;
     struct plan *plan = plan_new(&d->planner, convolution, &error);
@@ -132,9 +132,11 @@ static void convolve(struct gpu *d, int kind, const struct conv2d *conv, const f
                                             conv->w,
                                             alignment_of(x, w, y)};
     const struct plan *plan = plan_for(d, &convolution);
-    void *workspace = plan == NULL ? NULL : workspace_of(d, plan->workspace);
     struct error error;
-    if (plan != NULL && !d->failed && !plan_execute(plan, &d->planner, x, w, y, workspace, &error))
+    if (plan == NULL)
+        return;
+    void *workspace = workspace_of(d, plan->workspace);
+    if (!d->failed && !plan_execute(plan, &d->planner, x, w, y, workspace, &error))
         gpu_failed(d, &error);
 }
 
@@ -142,12 +144,14 @@ static int quotient_up(int a, int b) {
     return (a + b - 1) / b;
 }
 
+_Static_assert(KERNEL_ROOM / KERNEL_BLOCK >= KERNEL_IN * KERNEL_OUT, "room for all sums");
+
 static int least(int a, int b) {
     return a < b ? a : b;
 }
 
 /* Of cuDNN's engines for this one, those that are strict and repeatable use a few multiprocessors;
- * and one of them, which says nothing of it, computes by Winograd's method, a hundred times less
+ * and one of them, which says nothing of it, computes by Winograd's method, a thousand times less
  * exactly. So it is a kernel of our own. Its blocks are at most two for each of an H100's
  * multiprocessors; its tiles are as even as can be, and smaller where there would be too few. */
 static void weight_gradient(struct gpu *d, const struct conv2d *conv, const float *x,
@@ -175,7 +179,7 @@ static void weight_gradient(struct gpu *d, const struct conv2d *conv, const floa
            .in = conv->in, .out = conv->out, .kernel = conv->kernel, .pad = conv->pad, .h = conv->h,
            .w = conv->w, .ins = ins, .outs = outs, .rows = rows, .columns = columns,
            .pitch = pitch);
-    LAUNCH(d, sum_partial, quotient_up(count, 32), 1, .to = slice_data(conv->dweight),
+    LAUNCH(d, sum_partial, quotient_up(count, KERNEL_ADDED), 1, .to = slice_data(conv->dweight),
            .partial = partial, .count = count, .parts = splits);
 }
 
