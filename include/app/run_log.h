@@ -22,8 +22,8 @@ struct run_log_summary {
 };
 
 /* Whether `path` is a regular file that begins with a whole record of a run of this program; says
- * what is in it. Looks for a gap if it is told of how many `steps` an epoch is, each `every` of
- * which have a record; 0: it is not. Takes no more memory for a longer file. */
+ * what is in it. Looks for a gap if `every` is above 0: an epoch has `steps` steps, and every
+ * so many of them a record. Takes no more memory for a longer file. */
 bool run_log_summarize(const char *path, int64_t steps, int64_t every,
                        struct run_log_summary *summary);
 

@@ -26,7 +26,8 @@ bool lock_is_held(const char *path);
 /* Whether a file of that name could be taken for a lock. */
 bool lock_has_name(const char *path);
 
-/* Writes who holds it: host, process, since when, as lock_take() has done, and `run`, what for. */
+/* Writes who holds it: host, process, since when, as lock_take() has done, and `run`, what for (not
+ * known yet: ""). */
 void lock_tell(const struct lock *lock, const char *run);
 
 /* Gives it back, and removes its file. */

@@ -86,7 +86,8 @@ static struct run_position next_record(struct run_position at, int64_t steps, in
 
 /* Reads a log that begins with a record of a run, as far as its lines are whole and, if it is to go
  * on from `until` (or else NULL), to there; `*size` becomes how long that is. What is no record of
- * this program's belongs to it, wherever it comes from. False: it could not be read. */
+ * this program's belongs to it, wherever it comes from. Looks for a gap as run_log_summarize()
+ * does. False: it could not be read. */
 static bool read_log(FILE *file, const struct run_position *until, int64_t steps, int64_t every,
                      struct run_log_summary *summary, off_t *size) {
     struct run_position next = {0};
@@ -107,7 +108,7 @@ static bool read_log(FILE *file, const struct run_position *until, int64_t steps
             memcpy(summary->run, record.run, sizeof record.run);
         if (record.event != NO_RECORD)
             summary->records++;
-        if (every > 0 && is_first)
+        if (every > 0 && is_first) /* the one before would have been there */
             record.at.step -= record.at.step % every;
         if (record.event >= STEP && summary->gap.epoch == 0 &&
             (is_before(record.at, next) || is_before(next, record.at)))

@@ -293,9 +293,10 @@ static void save(struct trainer *t, const struct train_observer *observer) {
     if (t->model_waits) {
         t->model_waits = waits(t, save_model(t, &failure), &failure, observer);
         if (!t->model_waits && metadata_remove(&t->last_about, TRAINER_UNTIL_MODEL) &&
-            !t->last_waits) { /* the same state, which gives nothing up any more */
+            !t->last_waits) {
+            /* the same state, which gives nothing up any more; if it cannot be written, no harm */
             t->settings.last_is_from = true;
-            waits(t, save_last(t, &failure), &failure, observer); /* that it did does no harm */
+            waits(t, save_last(t, &failure), &failure, observer);
             t->settings.last_is_from = false;
         }
     }
