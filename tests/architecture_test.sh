@@ -27,6 +27,8 @@ while IFS=: read -r file line include; do
         fault "$file: '$floor' is no floor"
     elif [[ $other != "$floor" && " ${below[$floor]} " != *" $other "* ]]; then
         fault "$file:$line: floor '$floor' includes \"$target\", which is not below it"
+    elif [[ $other != "$floor" && ! -e include/$target ]]; then
+        fault "$file:$line: floor '$floor' includes \"$target\", which is floor '$other''s own"
     fi
 done < <(grep -rn '^ *# *include "' src include)
 

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/metadata.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -34,28 +35,6 @@ struct safetensors_tensor {
     size_t size; /* bytes */
     size_t at;   /* where it begins in the file that was read */
 };
-
-/* Text about a file: a few keys and values. */
-enum { METADATA_MOST = 32, METADATA_VALUE = 1024 };
-struct metadata {
-    int count;
-    struct {
-        char key[32], value[METADATA_VALUE];
-    } entry[METADATA_MOST];
-};
-
-/* Adds a key with a formatted value, or changes it. */
-void metadata_set(struct metadata *metadata, const char *key, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-/* Takes a key away; whether it was there. */
-bool metadata_remove(struct metadata *metadata, const char *key);
-
-/* Whether a file can hold it as a value: UTF-8, and short enough. */
-bool metadata_holds(const char *text);
-
-/* The value of a key, or NULL. */
-const char *metadata_get(const struct metadata *metadata, const char *key);
 
 /* Writes a file, all or nothing (file_replace), tensors with larger elements first, so that all are
  * aligned. Metadata that is no UTF-8 is left out, the checksums added. Errors as file_replace. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Who may write what: two runs at once, older copies of a state, states of somebody else's, files that are
-# something else, other users' files, kept states. The rule is written down in include/app/outputs.h. Takes
+# something else, other users' files, kept states. The rule is written down in src/app/outputs.h. Takes
 # the programs from $BIN, and from $FAILING_IO the library that makes calls fail (fakes/failing_io.c).
 set -euo pipefail
 

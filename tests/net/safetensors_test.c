@@ -212,24 +212,6 @@ static void sorts_many_tensors(void **state) {
 
 /* ---- metadata ---- */
 
-static void metadata_is_changed_and_cut(void **state) {
-    struct metadata metadata = {0};
-    char text[METADATA_VALUE + 100];
-    (void)state;
-    assert_null(metadata_get(&metadata, "key"));
-    metadata_set(&metadata, "key", "one");
-    metadata_set(&metadata, "other", "%s", "%d");
-    metadata_set(&metadata, "key", "%d%s", 2, "nd");
-    assert_int_equal(metadata.count, 2);
-    assert_string_equal(metadata_get(&metadata, "key"), "2nd");
-    assert_string_equal(metadata_get(&metadata, "other"), "%d");
-    assert_null(metadata_get(&metadata, "ke"));
-    memset(text, 'x', sizeof text - 1);
-    text[sizeof text - 1] = '\0';
-    metadata_set(&metadata, "long", "%s", text);
-    assert_int_equal(strlen(metadata_get(&metadata, "long")), sizeof metadata.entry[0].value - 1);
-}
-
 /* Metadata of other programs may be longer than there is room for: that much is left out. */
 static void metadata_without_room_is_left_out(void **state) {
     (void)state;
@@ -628,7 +610,6 @@ int main(void) {
         IN_SCRATCH(saving_reports_what_file_replace_does),
         IN_SCRATCH(accepts_all_that_the_format_allows),
         IN_SCRATCH(sorts_many_tensors),
-        IN_SCRATCH(metadata_is_changed_and_cut),
         IN_SCRATCH(metadata_without_room_is_left_out),
         IN_SCRATCH(a_flipped_bit_is_noticed),
         IN_SCRATCH(a_file_with_the_old_checksum_alone_is_read),

@@ -5,7 +5,6 @@
 #include "data/cifar10.h"
 #include "device/device.h"
 #include "net/network.h"
-#include "net/safetensors.h"
 #include "train/evaluate.h"
 
 struct workplace {

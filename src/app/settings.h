@@ -4,7 +4,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "net/safetensors.h"
+#include "base/metadata.h"
 
 #include <stddef.h>
 #include <stdint.h>
