@@ -31,6 +31,9 @@ struct cifar10_names {
     char name[CIFAR10_CLASSES][CIFAR10_NAME];
 };
 
+/* Whether it can be one: 1 to 31 bytes of printable ASCII, nothing that a terminal would act on. */
+bool cifar10_can_be_name(const char *text);
+
 /* The official names: airplane, automobile, ..., truck. */
 extern const struct cifar10_names cifar10_official_names;
 

@@ -79,13 +79,14 @@ static void print_classes(const struct evaluation *e, const struct cifar10_names
            e->loss);
 }
 
-static void print_confusion(const struct evaluation *e, const struct cifar10_names *names) {
+static void print_confusion(const struct evaluation *e, const struct cifar10_names *real,
+                            const struct cifar10_names *predicted) {
     printf("\nReal class (row) and prediction (column), images:\n%-12s", "");
     for (int i = 0; i < CIFAR10_CLASSES; i++)
-        printf(" %7.7s", names->name[i]);
+        printf(" %7.7s", predicted->name[i]);
     printf("\n");
     for (int i = 0; i < CIFAR10_CLASSES; i++) {
-        printf("%-12s", names->name[i]);
+        printf("%-12s", real->name[i]);
         for (int k = 0; k < CIFAR10_CLASSES; k++)
             printf(" %7lld", (long long)e->confusion[i][k]);
         printf("\n");
@@ -136,7 +137,7 @@ bool command_classes(const struct settings *given, struct error *error) {
         judgement_print(&j, &w, s);
         print_classes(&j.evaluation, &w.names);
         if (s->confusion)
-            print_confusion(&j.evaluation, &w.names);
+            print_confusion(&j.evaluation, &w.names, &j.classes);
     }
     if (good)
         judgement_free(&j);

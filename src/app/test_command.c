@@ -12,12 +12,12 @@
 
 /* Real and predicted classes of the first `count` test images, one above the other, in the two
  * lines that the tutorial prints. */
-static void print_labels(const struct workplace *w, const uint8_t *predicted, int count) {
+static void print_labels(const struct workplace *w, const struct judgement *j, int count) {
     for (int line = 0; line < 2; line++) {
         printf("%s", line == 0 ? "Real labels:" : "Predicted:  ");
         for (int i = 0; i < count; i++) {
             const char *real = w->names.name[w->test.records[(size_t)i * CIFAR10_RECORD]];
-            const char *guess = w->names.name[predicted[i]];
+            const char *guess = j->classes.name[j->evaluator.predicted[i]];
             const size_t widest = strlen(real) > strlen(guess) ? strlen(real) : strlen(guess);
             printf(" %*s", widest > 5 ? (int)widest : 5, line == 0 ? real : guess);
         }
@@ -68,7 +68,7 @@ static bool print_json(struct judgement *j, const struct workplace *w, const str
             (json_int_t)e->correct, "accuracy", json_rounded(evaluation_accuracy(e), 6), "loss",
             json_number(e->loss), "grid", s->grid == NULL ? NULL : json_text(s->grid), "real",
             class_list(&w->names, w->test.records, CIFAR10_RECORD, shown), "predicted",
-            class_list(&w->names, j->evaluator.predicted, 1, shown), "logits",
+            class_list(&j->classes, j->evaluator.predicted, 1, shown), "logits",
             logit_lists(logits, shown));
         json_print(object);
     }
@@ -91,7 +91,7 @@ static bool report(struct judgement *j, const struct workplace *w, const struct 
         print_line("The first %d images are in %s: right in thin green frames, wrong in thick red "
                    "ones",
                    shown, s->grid);
-    print_labels(w, j->evaluator.predicted, shown);
+    print_labels(w, j, shown);
     return true;
 }
 

@@ -1,3 +1,4 @@
+#include "app/classes.h"
 #include "app/commands.h"
 #include "app/interrupt.h"
 #include "app/json_output.h"
@@ -28,10 +29,9 @@ struct listener {
     const char *run; /* its mark */
 };
 
-/* A message on standard error, of the form of main()'s. */
 static void warn(struct listener *l, const char *text) {
     live_line_clear(&l->line);
-    fprintf(stderr, "%s: warning: %s\n", l->settings->program, text);
+    print_warning(l->settings->program, "%s", text);
 }
 
 /* A log that cannot be written does not end the training: what is missing waits in memory. */
@@ -240,14 +240,26 @@ static bool check_data(const struct settings *s, const struct workplace *w,
     const char *before = metadata_get(kept, "data_fingerprint");
     const char *train = metadata_get(kept, "train_images"),
                *test = metadata_get(kept, "test_images");
-    return (before != NULL && strcmp(before, fingerprint) == 0) ||
+    struct cifar10_names names;
+    bool told;
+    if (before == NULL || strcmp(before, fingerprint) != 0)
+        return error_set(
+            error, STATUS_DATA,
+            "%s: is not the data of the run in %s: its %lld training and %lld test images "
+            "have fingerprint %s, that run's %s training and %s test images have %s; "
+            "name its data with --data",
+            w->folder, s->state, (long long)w->train.count, (long long)w->test.count, fingerprint,
+            train != NULL ? train : "unknown", test != NULL ? test : "unknown",
+            before != NULL ? before : "none");
+    if (!classes_find(&names, &told, kept, s->state, error))
+        return false;
+    const int label = classes_compare(&names, &w->names);
+    return !told || label == CIFAR10_CLASSES ||
            error_set(error, STATUS_DATA,
-                     "%s: is not the data of the run in %s: its %lld training and %lld test images "
-                     "have fingerprint %s, that run's %s training and %s test images have %s; "
-                     "name its data with --data",
-                     w->folder, s->state, (long long)w->train.count, (long long)w->test.count,
-                     fingerprint, train != NULL ? train : "unknown",
-                     test != NULL ? test : "unknown", before != NULL ? before : "none");
+                     "%s: calls class %d '%s', but in the run in %s it is '%s'; name that run's "
+                     "data with --data, or give this the names that it had (%s)",
+                     w->folder, label, w->names.name[label], s->state, names.name[label],
+                     cifar10_names_file);
 }
 
 /* The texts that the run's two files carry. Its mark comes from all that decides its result, so
@@ -274,6 +286,7 @@ static bool write_about(struct metadata *model, struct metadata *last, const str
             mark = crc32_z(mark, (const unsigned char *)model->entry[i].value,
                            strlen(model->entry[i].value) + 1);
     metadata_set(model, "run", "%08lx", mark);
+    classes_record(model, &w->names);
     *last = *model;
     if (s->log != NULL && !run_log_lasts(s->log))
         kept.log = NULL;
@@ -382,7 +395,7 @@ static bool train_with(const struct settings *s, struct workplace *w, struct tra
     if (good) {
         write_given_up(&given_up, s, &about[1]);
         if (!outputs_tell(locks, run_mark, &warning))
-            fprintf(stderr, "%s: warning: %s\n", s->program, warning.text);
+            print_warning(s->program, "%s", warning.text);
         good = train_into(s, w, &settings, &about[0], &about[1], from, kept, error);
     }
     free(about);

@@ -1,3 +1,4 @@
+#include "app/classes.h"
 #include "app/commands.h"
 #include "app/outputs.h"
 #include "app/print_line.h"
@@ -51,6 +52,8 @@ static bool check_state(struct verification *v, struct error *error) {
     const int64_t images = number_of(v->about, "train_images"),
                   batch = number_of(v->about, "batch");
     const int64_t epochs = number_of(v->about, "epochs");
+    struct cifar10_names names;
+    bool told;
     if (run == NULL || images == 0 || batch == 0 || epochs == 0)
         return error_set(error, STATUS_CHECKPOINT,
                          "%s: its metadata does not tell of its run (run, train_images, batch, "
@@ -58,7 +61,8 @@ static bool check_state(struct verification *v, struct error *error) {
                          "program",
                          path);
     const int64_t steps = v->steps = images / batch + (images % batch > 0);
-    if (!train_state_fits(state, epochs, steps, path, error))
+    if (!train_state_fits(state, epochs, steps, path, error) ||
+        !classes_find(&names, &told, v->about, path, error))
         return false;
     if (state->epoch > epochs)
         tell(v, true, "state", path, "whole; run %s, finished after %lld epochs", run,

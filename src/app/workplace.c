@@ -1,5 +1,6 @@
 #include "app/workplace.h"
 
+#include "app/classes.h"
 #include "app/cores.h"
 #include "app/print_line.h"
 #include "data/synth.h"
@@ -59,6 +60,36 @@ const char *workplace_data_kind(const struct workplace *w) {
     return w->synthetic ? "synthetic images, drawn by cifar-synth: not CIFAR-10" : "CIFAR-10";
 }
 
+/* Whether the model is of the run whose state was named, if it was found by that. */
+static bool check_run(const struct judgement *j, const struct workplace *w,
+                      const struct settings *settings, struct error *error) {
+    const char *wanted = metadata_get(&w->about, "run"), *found = metadata_get(&j->about, "run");
+    return !settings->model_adopted || wanted == NULL ||
+           (found != NULL && strcmp(found, wanted) == 0) ||
+           error_set(error, STATUS_CHECKPOINT,
+                     "%s: is not of the run in %s: another run has taken its place; name the "
+                     "right one with --model",
+                     settings->model, settings->state);
+}
+
+/* The names of the model's classes. */
+static bool find_classes(struct judgement *j, const struct workplace *w,
+                         const struct settings *settings, struct error *error) {
+    bool told;
+    if (!classes_find(&j->classes, &told, &j->about, settings->model, error))
+        return false;
+    const int label = classes_compare(&j->classes, &w->names);
+    if (!told)
+        print_warning(settings->program,
+                      "%s: does not name its classes; CIFAR-10's names are assumed",
+                      settings->model);
+    if (label < CIFAR10_CLASSES)
+        print_warning(settings->program, "%s: its class %d is '%s', but that of %s is '%s'",
+                      settings->model, label, j->classes.name[label], w->folder,
+                      w->names.name[label]);
+    return true;
+}
+
 bool judge(struct judgement *j, const struct workplace *w, const struct settings *settings,
            struct error *error) {
     struct network_state state;
@@ -69,18 +100,10 @@ bool judge(struct judgement *j, const struct workplace *w, const struct settings
                          "another with --model",
                          settings->model);
     network_state_new(&state);
-    if (!checkpoint_load(settings->model, &state, &j->about, error)) {
+    if (!checkpoint_load(settings->model, &state, &j->about, error) ||
+        !check_run(j, w, settings, error) || !find_classes(j, w, settings, error)) {
         network_state_free(&state);
         return false;
-    }
-    const char *wanted = metadata_get(&w->about, "run"), *found = metadata_get(&j->about, "run");
-    if (settings->model_adopted && wanted != NULL &&
-        (found == NULL || strcmp(found, wanted) != 0)) {
-        network_state_free(&state);
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: is not of the run in %s: another run has taken its place; name the "
-                         "right one with --model",
-                         settings->model, settings->state);
     }
     j->network = network_new(w->device, batch);
     network_upload(j->network, &state);

@@ -30,14 +30,16 @@ const char *workplace_data_kind(const struct workplace *workplace);
 
 /* A checkpoint put on the device and judged on the test images. */
 struct judgement {
-    struct metadata about; /* what the checkpoint says of itself */
+    struct metadata about;        /* what the checkpoint says of itself */
+    struct cifar10_names classes; /* as the model calls them: what its predictions are */
     struct network *network;
     struct evaluator evaluator; /* holds the predictions */
     struct evaluation evaluation;
 };
 
-/* Errors: STATUS_CHECKPOINT, STATUS_DEVICE; nothing is left to free then. The judgement must stay
- * where it is. */
+/* Warns where the model does not tell its classes, or the data calls them otherwise. Errors:
+ * STATUS_CHECKPOINT, STATUS_DEVICE; nothing is left to free then. The judgement must stay where it
+ * is. */
 bool judge(struct judgement *judgement, const struct workplace *workplace,
            const struct settings *settings, struct error *error);
 void judgement_free(struct judgement *judgement);

@@ -208,6 +208,13 @@ void cifar10_free(struct cifar10 *images) {
     *images = (struct cifar10){0};
 }
 
+bool cifar10_can_be_name(const char *text) {
+    size_t length = 0;
+    while (text[length] >= ' ' && text[length] <= '~')
+        length++;
+    return text[length] == '\0' && length > 0 && length < CIFAR10_NAME;
+}
+
 bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct error *error) {
     enum { MOST = 1024 }; /* bytes; the original has 61 */
     char path[PATH_MAX], text[MOST + 1];

@@ -38,6 +38,7 @@ cp other/test_batch.bin renamed.bin
 head -c 3073 /dev/zero | tr "\0" x >as-long-as-a-batch
 cifar-test --data good --grid picture.png >/dev/null
 cifar-synth larger --train 25 --test 10 >/dev/null
+copy renamed && printf '%s\n' disc ring {c..j} >renamed/batches.meta.txt
 copy official && rm official/batches.meta.txt
 mkdir root && cp -r official root/cifar-10-batches-bin
 copy batch-missing && rm batch-missing/data_batch_3.bin
@@ -98,6 +99,28 @@ while IFS= read -r line; do
 done <"$here/wrong_calls.txt"
 check 'all rows are read' test "$rows" -ge 100
 echo "$rows wrong calls"
+
+# --- A model's classes, and the data's.
+
+cifar-test --data good --grid '' >good.out 2>err
+check 'names that agree are no word worth' empty err
+cifar-test --data renamed --grid '' >out 2>err
+check 'names that differ are told of, in one line' test "$(cat err)" = "cifar-test: warning: best.ckpt: its class 2 is 'square', but that of renamed is 'c'"
+check 'predictions have the names of the model' cmp <(grep ^Pred good.out | tr -s " ") <(grep ^Pred out | tr -s " ")
+check 'the images have those of the data' has out '^Real labels:( +(disc|ring|[c-j])){10}$'
+cifar-test --data renamed --grid '' --json >out 2>err
+check 'in JSON, too' python3 -c "import json; t = json.load(open('out')); print(t)
+assert all(len(x) == 1 or x in ('disc', 'ring') for x in t['real']) and all(len(x) > 1 for x in t['predicted'])"
+cifar-classes --data renamed --confusion >out 2>err
+check 'so does the matrix' has out '^ +disc +ring +square'
+check "its rows have the data's" has out '^c +0 '
+check 'one line of warning' test "$(cat err)" = "cifar-classes: warning: best.ckpt: its class 2 is 'square', but that of renamed is 'c'"
+cifar-test --data official --model no-classes.ckpt --grid '' >out 2>err
+check 'without names those of CIFAR-10 are assumed, aloud' test "$(cat err)" = "cifar-test: warning: no-classes.ckpt: does not name its classes; CIFAR-10's names are assumed"
+check 'and predictions have them' has out '^Predicted: ( +(airplane|automobile|bird|cat|deer|dog|frog|horse|ship|truck)){10}$'
+check 'a state without names goes on with any data of its run' \
+    cifar-train --resume state-no-classes.ckpt --data renamed --model no.ckpt --last no.last --log no.jsonl --quiet
+check 'and takes its names' grep -qE '"classes":"\[..disc..,..ring..,..c..,' no.last
 
 # --- Data that may not be read: 3.
 

@@ -1,0 +1,48 @@
+#include "app/classes.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char KEY[] = "classes";
+
+void classes_record(struct metadata *about, const struct cifar10_names *names) {
+    json_t *list = json_array();
+    for (int i = 0; i < CIFAR10_CLASSES; i++)
+        json_array_append_new(list, json_string(names->name[i]));
+    char *text = json_dumps(list, JSON_COMPACT);
+    metadata_set(about, KEY, "%s", text);
+    free(text);
+    json_decref(list);
+}
+
+bool classes_find(struct cifar10_names *names, bool *told, const struct metadata *about,
+                  const char *path, struct error *error) {
+    const char *text = metadata_get(about, KEY);
+    *names = cifar10_official_names;
+    *told = text != NULL;
+    if (!*told)
+        return true;
+    json_t *list = json_loads(text, 0, NULL);
+    bool good = json_array_size(list) == CIFAR10_CLASSES; /* what is no array has size 0 */
+    for (size_t i = 0; good && i < CIFAR10_CLASSES; i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        good = name != NULL && cifar10_can_be_name(name);
+        if (good)
+            snprintf(names->name[i], CIFAR10_NAME, "%s", name);
+    }
+    json_decref(list);
+    return good || error_set(error, STATUS_CHECKPOINT,
+                             "%s: its metadata's %s is %.80s; a JSON array of the names of ten "
+                             "classes, each of 1 to %d bytes of printable ASCII, is expected: the "
+                             "file is damaged or was changed",
+                             path, KEY, text, CIFAR10_NAME - 1);
+}
+
+int classes_compare(const struct cifar10_names *a, const struct cifar10_names *b) {
+    int label = 0;
+    while (label < CIFAR10_CLASSES && strcmp(a->name[label], b->name[label]) == 0)
+        label++;
+    return label;
+}
