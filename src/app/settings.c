@@ -21,7 +21,8 @@
 #define EVERY   (RUN | SYNTH | VERIFY)
 
 /* What a run keeps in its files, beside the commands that have an option: its result depends on the
- * option; its reports do; or it is free to change when the run goes on. */
+ * option; its reports do; or it is free to change when the run goes on. Of those that are free, the
+ * texts are names of files, which the state keeps as they are called in its own folder. */
 enum { RESULT = 32, REPORT = 64, FREE = 128, KEPT = RESULT | REPORT | FREE };
 
 static const struct command_row {
@@ -52,7 +53,7 @@ static const struct option_row {
     const char *name, *metavar;
     enum type type;
     size_t at;          /* of the value in struct settings */
-    double least, most; /* of a number; of TEXT, `least` is its least length */
+    double least, most; /* of a number; of a text, `least` is its least length */
     const char *initial, *shown, *help;
 } OPTIONS[] = {
     {RUN | FREE, "data", "DIR", TEXT, AT(data), 1, 0, NULL, "$CIFAR10_DIR, else data",
@@ -121,6 +122,14 @@ _Static_assert(OPTION_COUNT <= 64, "settings.given has a bit for each");
 
 /* ---- values ---- */
 
+static bool is_path(const struct option_row *row) {
+    return row->type == TEXT && (row->roles & FREE);
+}
+
+static bool has(const struct settings *settings, const struct option_row *row) {
+    return (row->roles & (int)settings->command) != 0;
+}
+
 static bool wrong_value(const struct option_row *row, const char *text, struct error *error) {
     text = text[0] != '\0' ? text : "''";
     if (row->type == WHOLE && row->most >= 0x1p63)
@@ -132,13 +141,16 @@ static bool wrong_value(const struct option_row *row, const char *text, struct e
                      row->type == WHOLE ? 17 : 9, row->most);
 }
 
+/* A number is set even where it is refused: what is `initial` may lie beyond what a user can give
+ * ("0" for all). */
 static bool parse_value(struct settings *settings, const struct option_row *row, const char *text,
                         struct error *error) {
-    char *place = (char *)settings + row->at, *end;
+    void *place = (char *)settings + row->at;
+    char *end;
     errno = 0;
     switch (row->type) {
     case FLAG:
-        *(bool *)(void *)place = true;
+        *(bool *)place = true;
         return true;
     case TEXT:
         if ((double)strlen(text) < row->least)
@@ -146,34 +158,22 @@ static bool parse_value(struct settings *settings, const struct option_row *row,
         if (row->at == AT(precision) && strcmp(text, "float32") != 0 && strcmp(text, "tf32") != 0)
             return error_set(error, STATUS_USAGE, "--%s %s: float32 or tf32 is expected", row->name,
                              text);
-        *(const char **)(void *)place = text;
+        *(const char **)place = text;
         return true;
     case WHOLE: {
-        const long long value = strtoll(text, &end, 10);
-        if (end == text || *end != '\0' || errno != 0 || (double)value < row->least ||
-            (double)value > row->most)
-            return wrong_value(row, text, error);
-        *(int64_t *)(void *)place = value;
-        return true;
+        const long long value = *(int64_t *)place = strtoll(text, &end, 10);
+        return (end != text && *end == '\0' && errno == 0 && (double)value >= row->least &&
+                (double)value <= row->most) ||
+               wrong_value(row, text, error);
     }
     case REAL: {
-        const double value = strtod(text, &end);
         /* an underflow (ERANGE) to a number that is as good as 0 is no error */
-        if (end == text || *end != '\0' || !(value >= row->least && value <= row->most))
-            return wrong_value(row, text, error);
-        *(double *)(void *)place = value;
-        return true;
+        const double value = *(double *)place = strtod(text, &end);
+        return (end != text && *end == '\0' && value >= row->least && value <= row->most) ||
+               wrong_value(row, text, error);
     }
     }
     return false;
-}
-
-static void set_initial(struct settings *settings, const struct option_row *row) {
-    struct error error;
-    if (row->type == WHOLE) /* "0" for all may lie below what a user can give */
-        *(int64_t *)(void *)((char *)settings + row->at) = strtoll(row->initial, NULL, 10);
-    else
-        require(parse_value(settings, row, row->initial, &error));
 }
 
 /* ---- the settings of a run, as texts ---- */
@@ -187,19 +187,18 @@ static void key_of(char key[32], const struct option_row *row) {
 /* A value as it could be given; false: there is none, or none so short. */
 static bool value_text(const struct settings *settings, const struct option_row *row, char *text,
                        size_t size) {
-    const char *place = (const char *)settings + row->at;
+    const void *place = (const char *)settings + row->at;
+    const char *const *name = place;
     switch (row->type) {
     case FLAG:
-        break;
-    case TEXT: {
-        const char *value = *(const char *const *)(const void *)place;
-        return value != NULL && (size_t)snprintf(text, size, "%s", value) < size;
-    }
+        return false;
+    case TEXT:
+        return *name != NULL && (size_t)snprintf(text, size, "%s", *name) < size;
     case WHOLE:
-        snprintf(text, size, "%lld", (long long)*(const int64_t *)(const void *)place);
+        snprintf(text, size, "%lld", (long long)*(const int64_t *)place);
         return true;
     case REAL: {
-        const double value = *(const double *)(const void *)place;
+        const double value = *(const double *)place;
         snprintf(text, size, "%.15g", value);
         if (strtod(text, NULL) != value) /* so few digits are not always enough */
             snprintf(text, size, "%.17g", value);
@@ -209,11 +208,6 @@ static bool value_text(const struct settings *settings, const struct option_row 
     return false;
 }
 
-/* Files of a run, which its state names as they are called in its own folder. */
-static bool is_path(const struct option_row *row) {
-    return row->type == TEXT && (row->roles & FREE);
-}
-
 /* Nothing that a terminal would act on. */
 static bool is_clean(const char *name) {
     char text[METADATA_VALUE];
@@ -221,120 +215,105 @@ static bool is_clean(const char *name) {
     return strcmp(text_clean(text), name) == 0;
 }
 
-static bool same_value(const struct settings *a, const struct settings *b,
-                       const struct option_row *row) {
-    char x[METADATA_VALUE], y[METADATA_VALUE];
-    return value_text(a, row, x, sizeof x) && value_text(b, row, y, sizeof y) && strcmp(x, y) == 0;
-}
-
 bool settings_record(const struct settings *settings, bool all, struct metadata *about,
                      struct error *error) {
-    for (int i = 0; i < OPTION_COUNT; i++) {
-        const struct option_row *row = &OPTIONS[i];
+    for (const struct option_row *row = OPTIONS; row < OPTIONS + OPTION_COUNT; row++) {
         char key[32], text[METADATA_VALUE];
-        if (!(row->roles & (int)settings->command) || !(row->roles & (all ? KEPT : RESULT)))
+        if (!has(settings, row) || !(row->roles & (all ? KEPT : RESULT)))
             continue;
+        const char *const *name = (const void *)((const char *)settings + row->at);
+        if (is_path(row) && *name != NULL &&
+            (!file_name_beside(text, sizeof text, *name, settings->last) || !metadata_holds(text) ||
+             !is_clean(text)))
+            return error_set(error, STATUS_USAGE,
+                             "--%s %.60s: a run must find its files again when it goes on, and "
+                             "its state can keep only names in UTF-8 of at most %d bytes, "
+                             "without control characters; name it otherwise",
+                             row->name, *name, METADATA_VALUE - 1);
         key_of(key, row);
-        if (!is_path(row)) {
-            if (value_text(settings, row, text, sizeof text))
-                metadata_set(about, key, "%s", text);
-            continue;
-        }
-        const char *name = *(const char *const *)(const void *)((const char *)settings + row->at);
-        if (name != NULL) {
-            if (!file_name_beside(text, sizeof text, name, settings->last) ||
-                !metadata_holds(text) || !is_clean(text))
-                return error_set(error, STATUS_USAGE,
-                                 "--%s %.60s: a run must find its files again when it goes on, and "
-                                 "its state can keep only names in UTF-8 of at most %d bytes, "
-                                 "without control characters; name "
-                                 "it otherwise",
-                                 row->name, name, METADATA_VALUE - 1);
+        if (is_path(row) ? *name != NULL : value_text(settings, row, text, sizeof text))
             metadata_set(about, key, "%s", text);
-        }
     }
     return true;
 }
 
-static bool contradiction(const struct settings *settings, const struct option_row *row,
-                          const char *kept, struct error *error) {
-    char given[METADATA_VALUE] = "";
-    const bool all = row->type == WHOLE && row->shown != NULL && strcmp(kept, row->initial) == 0;
-    const char *advice = "leave the option out to go on with that run, or leave --resume out to "
-                         "begin another";
-    if (row->at == AT(epochs))
-        advice = "it may be raised, not lowered";
-    value_text(settings, row, given, sizeof given);
-    return error_set(error, STATUS_USAGE, "--%s %s: the run in %s has %s%s; %s", row->name, given,
-                     settings->state, kept, all ? " (all)" : "", advice);
+/* The error of a run's state, whose metadata's `key` is wrong. */
+static bool refuse(const char *state, const char *key, const char *what, struct error *error) {
+    return error_set(error, STATUS_CHECKPOINT, "%s: its metadata's %s %s; name the file with --%s",
+                     state, key, what, key);
 }
 
 /* Makes a file's text from the state what the option would have been here. It will be printed, so
  * it must hold nothing that a terminal would act on; and a state may be somebody else's, so that it
  * names no file to be written but near itself. */
-static const char *adopt_path(const struct option_row *row, struct metadata *about, const char *key,
-                              const char *state, struct error *error) {
+static bool adopt_path(const struct option_row *row, struct metadata *about, const char *key,
+                       const char *state, struct error *error) {
     const char *name = metadata_get(about, key);
     char path[METADATA_VALUE];
-    if (!is_clean(name)) {
-        error_set(error, STATUS_CHECKPOINT,
-                  "%s: its metadata's %s has control characters in it; name the file with --%s",
-                  state, key, key);
-        return NULL;
-    }
-    if (!file_path_beside(path, sizeof path, name, state)) {
-        error_set(error, STATUS_CHECKPOINT,
-                  "%s: its metadata's %s is too long a name here; name the file with --%s", state,
-                  key, key);
-        return NULL;
-    }
-    if (row->at != AT(data) && !file_lies_beside(path, state)) {
-        error_set(
+    if (!is_clean(name))
+        return refuse(state, key, "has control characters in it", error);
+    if (!file_path_beside(path, sizeof path, name, state))
+        return refuse(state, key, "is too long a name here", error);
+    if (row->at != AT(data) && !file_lies_beside(path, state))
+        return error_set(
             error, STATUS_CHECKPOINT,
             "%s: its metadata names %s as its run's %s, which is no file in the folder of the "
             "state or below; if it is the right one, say so with --%s",
             state, path, key, key);
-        return NULL;
-    }
     metadata_set(about, key, "%s", path);
-    return metadata_get(about, key);
+    return true;
+}
+
+/* What was given is not what the run has, `kept`. Still well: any device, and a longer run. */
+static bool check_given(struct settings *settings, const struct settings *kept,
+                        const struct option_row *row, const char *text, struct error *error) {
+    char given[METADATA_VALUE] = "", own[METADATA_VALUE] = "";
+    const bool longer = row->at == AT(epochs);
+    if (value_text(settings, row, given, sizeof given) && value_text(kept, row, own, sizeof own) &&
+        strcmp(given, own) == 0)
+        return true;
+    if (longer && settings->epochs > kept->epochs)
+        return true;
+    const bool all = row->type == WHOLE && row->shown != NULL && strcmp(text, row->initial) == 0;
+    return error_set(error, STATUS_USAGE, "--%s %s: the run in %s has %s%s; %s", row->name, given,
+                     settings->state, text, all ? " (all)" : "",
+                     longer ? "it may be raised, not lowered"
+                            : "leave the option out to go on with that run, or leave --resume out "
+                              "to begin another");
 }
 
 bool settings_adopt(struct settings *settings, struct metadata *about, struct error *error) {
+    const bool train = settings->command == COMMAND_TRAIN;
     for (int i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &OPTIONS[i];
+        const bool given = settings->given >> i & 1;
         struct settings kept = *settings;
         struct error wrong;
         char key[32];
         /* who only looks at a run asks where its files are */
-        const int wanted = settings->command == COMMAND_TRAIN ? KEPT : FREE;
-        if (!(row->roles & (int)settings->command) || !(row->roles & wanted))
+        if (!has(settings, row) || !(row->roles & (train ? KEPT : FREE)))
             continue;
         key_of(key, row);
-        const bool given = settings->given >> i & 1;
         const char *text = metadata_get(about, key);
-        const bool needed = row->at == AT(model) && settings->command == COMMAND_TRAIN;
-        if ((text == NULL || given) && (row->roles & FREE) && (given || !needed))
+        const bool needed = !(row->roles & FREE) || (train && row->at == AT(model));
+        if (((row->roles & FREE) && given) || (text == NULL && !needed))
             continue;
         if (text == NULL)
             return error_set(error, STATUS_CHECKPOINT,
                              "%s: does not say what --%s was in its run: the file is damaged or "
                              "comes from another version of this program",
                              settings->state, row->name);
-        if (is_path(row) && (text = adopt_path(row, about, key, settings->state, error)) == NULL)
+        if (is_path(row) && !adopt_path(row, about, key, settings->state, error))
             return false;
-        if (row->initial != NULL && strcmp(text, row->initial) == 0)
-            set_initial(&kept, row);
-        else if (!parse_value(&kept, row, text, &wrong))
+        if (!parse_value(&kept, row, text, &wrong) &&
+            (row->initial == NULL || strcmp(text, row->initial) != 0))
             return error_set(error, STATUS_CHECKPOINT, "%s: its metadata is wrong: %s",
                              settings->state, wrong.text);
-        const bool open = row->at == AT(device) && strcmp(settings->device, "auto") == 0;
-        const bool raised = row->at == AT(epochs) && settings->epochs > kept.epochs;
         kept.model_adopted |= row->at == AT(model);
-        if (!given || open)
+        if (!given || (row->at == AT(device) && strcmp(settings->device, "auto") == 0))
             *settings = kept;
-        else if (!raised && !same_value(settings, &kept, row))
-            return contradiction(settings, row, text, error);
+        else if (!check_given(settings, &kept, row, text, error))
+            return false;
     }
     return true;
 }
@@ -344,13 +323,6 @@ bool settings_adopt(struct settings *settings, struct metadata *about, struct er
 static const struct command_row *find_command(const char *name) {
     for (int i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(name, COMMANDS[i].name) == 0)
-            return &COMMANDS[i];
-    return NULL;
-}
-
-static const struct command_row *row_of(enum command command) {
-    for (int i = 0; i < COMMAND_COUNT; i++)
-        if (COMMANDS[i].command == command)
             return &COMMANDS[i];
     return NULL;
 }
@@ -437,7 +409,7 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
     const struct option_row *rows[OPTION_COUNT];
     int count = 0, chosen = 0, answer;
     for (int i = 0; i < OPTION_COUNT; i++)
-        if (OPTIONS[i].roles & (int)settings->command) {
+        if (has(settings, &OPTIONS[i])) {
             rows[count] = &OPTIONS[i];
             known[count++] =
                 (struct option){OPTIONS[i].name, OPTIONS[i].type != FLAG, NULL, LONG_OPTION};
@@ -481,8 +453,8 @@ bool settings_parse(struct settings *settings, int argc, char **argv, struct err
     if (settings->help || settings->version)
         return true;
     for (int i = 0; i < OPTION_COUNT; i++)
-        if ((OPTIONS[i].roles & (int)settings->command) && OPTIONS[i].initial != NULL)
-            set_initial(settings, &OPTIONS[i]);
+        if (has(settings, &OPTIONS[i]) && OPTIONS[i].initial != NULL)
+            parse_value(settings, &OPTIONS[i], OPTIONS[i].initial, error);
     return parse_options(settings, argc, argv, error);
 }
 
@@ -511,17 +483,15 @@ void settings_help(const struct settings *settings) {
         printf("\n'cifar COMMAND --help' tells more of each.\n");
         return;
     }
-    const struct command_row *command = row_of(settings->command);
+    const struct command_row *command = find_command(settings->program + strlen("cifar-"));
     printf("Usage: cifar-%s%s [options]\n%s\n\n", command->name, command->words, command->summary);
     for (int i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &OPTIONS[i];
-        if (!(row->roles & (int)settings->command))
+        if (!has(settings, row))
             continue;
-        char left[40];
-        snprintf(left, sizeof left, "--%s%s%s", row->name, row->metavar ? " " : "",
-                 row->metavar ? row->metavar : "");
+        char left[40], help[256], right[300];
+        snprintf(left, sizeof left, "--%s %s", row->name, row->metavar ? row->metavar : "");
         printf("  %-18s  ", left);
-        char help[256], right[300];
         const char *initial = row->shown ? row->shown : row->initial;
         snprintf(help, sizeof help, "%s", row->help);
         for (int k = 0; row->at == AT(device) && device_name(k) != NULL; k++)
