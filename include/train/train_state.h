@@ -33,8 +33,8 @@ struct train_state {
     struct train_best best;
 };
 
-void train_state_new(struct train_state *state); /* zeroed */
-void train_state_free(struct train_state *state);
+void train_state_new(struct train_state *state);  /* zeroed */
+void train_state_free(struct train_state *state); /* leaves it empty, as it may be already */
 
 /* Makes it a run before its first step: the generator seeded and the weights drawn as
  * torch.manual_seed(seed); Network() does. */

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "data/cifar10.h"
 #include "net/checkpoint.h"
+#include "train/trainer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,14 +32,14 @@ static int64_t after(int64_t epoch) {
 static void look_at_checkpoint(struct found *found, const struct safetensors *file) {
     const struct metadata *about = &file->metadata;
     const char *epoch = metadata_get(about, "epoch"), *seed = metadata_get(about, "seed");
-    const char *accuracy = metadata_get(about, "test_accuracy"), *run = metadata_get(about, "run");
+    const char *accuracy = metadata_get(about, "test_accuracy"), *mark = metadata_get(about, "run");
     const bool is_state = safetensors_find(file, CHECKPOINT_MORE "epoch") != NULL;
     found->content = is_state ? STATE : NETWORK;
     if (is_state)
         found->reached = position_of(file);
     else if (epoch != NULL)
         found->reached.epoch = after(strtoll(epoch, NULL, 10));
-    snprintf(found->run, sizeof found->run, "%s", run != NULL ? run : "");
+    snprintf(found->mark, sizeof found->mark, "%s", mark != NULL ? mark : "");
     if (epoch == NULL || seed == NULL)
         snprintf(found->text, sizeof found->text, "another program's checkpoint");
     else if (accuracy == NULL)
@@ -78,7 +79,7 @@ struct found outputs_look_at(const char *path) {
     } else if (run_log_summarize(path, 0, 0, &log)) {
         found.content = LOG;
         found.reached = log.reached;
-        snprintf(found.run, sizeof found.run, "%s", log.run);
+        snprintf(found.mark, sizeof found.mark, "%s", log.mark);
         snprintf(found.text, sizeof found.text, "a run's log");
     } else if (is_png(path)) {
         found.content = PICTURE;
@@ -87,35 +88,21 @@ struct found outputs_look_at(const char *path) {
     return found;
 }
 
-/* ---- the files of a training ---- */
+/* ---- the files of a training, and their locks ---- */
 
-struct output {
-    const char *option, *path; /* path NULL: not wanted */
-    enum content content;
-};
-
-/* All of them. Kept states come last; their paths are written to `kept`. */
-enum { KEPT_MOST = OUTPUTS - 3 };
-struct outputs {
-    struct output output[OUTPUTS];
-    int count;
-    char kept[KEPT_MOST][PATH_MAX];
-};
+enum { MODEL, LAST, LOG_FILE, FIRST_KEPT };
 
 /* settings.c has the most that --keep takes: 10 */
-_Static_assert(KEPT_MOST == 10 - 1, "room for all");
+_Static_assert(OUTPUTS_KEPT == 10 - 1, "room for all");
 
-static bool list_outputs(struct outputs *outputs, const struct settings *s, struct error *error) {
-    *outputs = (struct outputs){
-        {{"model", s->model, NETWORK}, {"last", s->last, STATE}, {"log", s->log, LOG}}, 3, {""}};
-    if (s->log != NULL && run_log_is_stream(s->log)) /* no file of its own */
-        outputs->output[2].path = NULL;
-    for (int i = 0; i < s->keep - 1; i++) {
-        if (!file_kept_path(outputs->kept[i], s->last, i + 1, error))
-            return false;
-        outputs->output[outputs->count++] = (struct output){"last", outputs->kept[i], STATE};
-    }
-    return true;
+static const struct lock NO_LOCK = {.descriptor = -1};
+
+bool outputs_lock_state(struct outputs *outputs, const struct settings *s, struct error *error) {
+    *outputs = (struct outputs){.count = FIRST_KEPT,
+                                .output = {[MODEL] = {"model", NULL, NETWORK, NO_LOCK},
+                                           [LAST] = {"last", s->last, STATE, NO_LOCK},
+                                           [LOG_FILE] = {"log", NULL, LOG, NO_LOCK}}};
+    return lock_take(&outputs->output[LAST].lock, s->last, error);
 }
 
 static bool check_names(const struct outputs *outputs, struct error *error) {
@@ -126,63 +113,62 @@ static bool check_names(const struct outputs *outputs, struct error *error) {
                              "--%s %s: names with this ending are those of locks, which go when a "
                              "run ends; name another file",
                              a->option, a->path);
-        for (int j = 0; j < i; j++) {
-            const struct output *b = &outputs->output[j];
+        for (const struct output *b = outputs->output; b < a; b++)
             if (a->path != NULL && b->path != NULL && file_same(a->path, b->path))
                 return error_set(error, STATUS_USAGE,
                                  "--%s and --%s are the same file, %s; name two", a->option,
                                  b->option, a->path);
-        }
     }
     return true;
 }
 
-/* ---- locks ---- */
-
-static bool take(struct output_locks *locks, const char *path, struct error *error) {
-    struct lock *lock = &locks->lock[locks->count];
-    if (!lock_take(lock, path, error))
-        return false;
-    snprintf(locks->path[locks->count++], PATH_MAX, "%s", path);
-    return true;
-}
-
-bool outputs_lock_state(struct output_locks *locks, const struct settings *s, struct error *error) {
-    locks->count = 0;
-    return take(locks, s->last, error);
-}
-
-bool outputs_lock_rest(struct output_locks *locks, const struct settings *s, struct error *error) {
-    struct outputs outputs;
-    if (!list_outputs(&outputs, s, error) || !check_names(&outputs, error))
-        return false;
-    for (int i = 0; i < outputs.count; i++) {
-        const char *path = outputs.output[i].path;
-        if (path != NULL && path != s->last && !take(locks, path, error))
+bool outputs_lock_rest(struct outputs *outputs, const struct settings *s, struct error *error) {
+    outputs->output[MODEL].path = s->model;
+    if (s->log != NULL && !run_log_is_stream(s->log)) /* else it has no file of its own */
+        outputs->output[LOG_FILE].path = s->log;
+    for (int i = 0; i < s->keep - 1; i++) {
+        if (!file_kept_path(outputs->kept[i], s->last, i + 1, error))
             return false;
+        outputs->output[outputs->count++] =
+            (struct output){"last", outputs->kept[i], STATE, NO_LOCK};
     }
-    return true;
+    bool good = check_names(outputs, error);
+    for (int i = 0; good && i < outputs->count; i++) {
+        struct output *o = &outputs->output[i];
+        good = i == LAST || o->path == NULL || lock_take(&o->lock, o->path, error);
+    }
+    return good;
 }
 
-void outputs_release(struct output_locks *locks) {
-    while (locks->count > 0)
-        lock_release(&locks->lock[--locks->count]);
+void outputs_release(struct outputs *outputs) {
+    for (int i = 0; i < outputs->count; i++)
+        lock_release(&outputs->output[i].lock);
 }
 
-bool outputs_tell(const struct output_locks *locks, const char *run, struct error *warning) {
+bool outputs_tell(const struct outputs *outputs, const char *mark, struct error *warning) {
     bool locked = true;
-    for (int i = 0; i < locks->count; i++) {
-        lock_tell(&locks->lock[i], run);
-        if (locks->lock[i].problem[0] != '\0' && locked)
+    for (int i = 0; i < outputs->count; i++) {
+        const struct output *o = &outputs->output[i];
+        lock_tell(&o->lock, mark);
+        if (o->lock.problem[0] != '\0' && locked)
             locked = error_set(warning, STATUS_FAILURE,
                                "%s: cannot be locked here (%s): nothing but care keeps a second "
                                "run from writing to it at the same time",
-                               locks->path[i], locks->lock[i].problem);
+                               o->path, o->lock.problem);
     }
     return locked;
 }
 
 /* ---- writing over what is there ---- */
+
+/* What a run may write over, and what would be lost. */
+struct check {
+    const struct settings *settings;
+    const char *mark;
+    const struct train_state *from;
+    struct metadata *about;
+    char further[2048]; /* than `from`; "": nothing */
+};
 
 /* How what a run wrote compares with where the run goes on from. */
 static bool is_further(const struct found *found, const struct train_state *from) {
@@ -199,22 +185,22 @@ static bool is_further(const struct found *found, const struct train_state *from
     }
 }
 
-static void add_text(char *list, size_t size, const char *separator, const char *text) {
-    const size_t used = strlen(list);
-    snprintf(list + used, size - used, "%s%s", used > 0 ? separator : "", text);
-}
-
-static void add_further(char *list, size_t size, const struct output *o,
-                        const struct found *found) {
-    char text[400]; /* a path may be too long for a list */
+static void add_further(struct check *c, const struct output *o, const struct found *found) {
+    const size_t used = strlen(c->further);
+    char *end = c->further + used; /* a path may be too long for a list */
+    const char *comma = used > 0 ? ", " : "";
     if (found->content == NETWORK)
-        snprintf(text, sizeof text, "%.300s holds epoch %lld", o->path,
+        snprintf(end, sizeof c->further - used, "%s%.300s holds epoch %lld", comma, o->path,
                  (long long)found->reached.epoch - 1);
     else
-        snprintf(text, sizeof text, "%.300s %s epoch %lld, step %lld", o->path,
+        snprintf(end, sizeof c->further - used, "%s%.300s %s epoch %lld, step %lld", comma, o->path,
                  found->content == LOG ? "has records up to" : "is in",
                  (long long)found->reached.epoch, (long long)found->reached.step);
-    add_text(list, size, ", ", text);
+}
+
+/* Where the state remembers what is given up in the place of an output. */
+static const char *key_of(const struct output *o) {
+    return o->content == NETWORK ? TRAINER_UNTIL_MODEL : GIVEN_UP_STATES;
 }
 
 static bool refuse(const struct settings *s, const struct output *o, const struct found *found,
@@ -226,7 +212,7 @@ static bool refuse(const struct settings *s, const struct output *o, const struc
                          "another file, or let it be replaced with --overwrite",
                          o->option, o->path, found->text, s->state);
     const struct found last = outputs_look_at(s->last);
-    if (last.content == STATE && strcmp(last.run, found->run) == 0)
+    if (last.content == STATE && strcmp(last.mark, found->mark) == 0)
         snprintf(go_on, sizeof go_on, "--resume %s goes on with that run, ", s->last);
     return error_set(error, STATUS_USAGE,
                      "--%s %s: is there already (%s); %s--overwrite begins a new one in its "
@@ -251,67 +237,74 @@ static bool check_kind(const struct output *o, const struct found *found, struct
 }
 
 /* Whether what is there may be written over, perhaps since it is given up now. */
-static bool check_overwriting(const struct settings *s, const struct output *o,
-                              const struct found *found, const char *run,
-                              const struct train_state *from, struct given_up *given_up,
-                              char *further, size_t size, struct error *error) {
-    char *digests = o->content == NETWORK ? given_up->model : given_up->states;
+static bool check_overwriting(struct check *c, const struct output *o, const struct found *found,
+                              struct error *error) {
     char digest[DIGEST_DIGITS + 1];
-    const bool own = from != NULL && found->content == o->content && strcmp(found->run, run) == 0;
-    const bool behind = own && is_further(found, from);
+    const bool own =
+        c->from != NULL && found->content == o->content && strcmp(found->mark, c->mark) == 0;
+    const bool behind = own && is_further(found, c->from);
     if (found->content == NOTHING || (own && !behind))
         return true;
     if (!digest_file(digest, o->path))
         return error_set(error, STATUS_FAILURE, "%s: is there already, and cannot be read",
                          o->path);
-    if (o->content != LOG && strstr(digests, digest) != NULL)
+    const char *digests = metadata_get(c->about, key_of(o));
+    const bool is_log = o->content == LOG; /* which is begun anew at once */
+    if (!is_log && digests != NULL && strstr(digests, digest) != NULL)
         return true;
-    if (s->overwrite) {
-        if (o->content != LOG) /* which is begun anew at once */
-            add_text(digests, METADATA_VALUE, " ", digest);
-        return true;
+    if (c->settings->overwrite && !is_log) {
+        char more[METADATA_VALUE];
+        snprintf(more, sizeof more, "%s%s%s", digests != NULL ? digests : "",
+                 digests != NULL ? " " : "", digest);
+        metadata_set(c->about, key_of(o), "%s", more);
     }
+    if (c->settings->overwrite)
+        return true;
     if (!behind)
-        return refuse(s, o, found, error);
-    add_further(further, size, o, found);
+        return refuse(c->settings, o, found, error);
+    add_further(c, o, found);
     return true;
 }
 
-bool outputs_check(const struct settings *s, const char *run, const struct train_state *from,
-                   struct given_up *given_up, struct error *error) {
-    struct outputs outputs;
+bool outputs_check(const struct outputs *outputs, const struct settings *s, const char *mark,
+                   const struct train_state *from, const struct metadata *kept,
+                   struct metadata *about, struct error *error) {
+    static const char *const KEYS[] = {TRAINER_UNTIL_MODEL, GIVEN_UP_STATES};
+    const struct output *first = outputs->output, *end = first + outputs->count, *o;
+    struct check check = {s, mark, from, about, ""};
     struct found found[OUTPUTS];
-    char further[2048] = "";
-    if (!list_outputs(&outputs, s, error))
-        return false;
-    for (int i = 0; i < outputs.count; i++) {
-        const struct output *o = &outputs.output[i];
-        found[i] = o->path != NULL ? outputs_look_at(o->path) : (struct found){.content = NOTHING};
-        if (o->path != NULL && !check_kind(o, &found[i], error))
+    for (int i = 0; i < 2; i++)
+        if (metadata_get(kept, KEYS[i]) != NULL)
+            metadata_set(about, KEYS[i], "%s", metadata_get(kept, KEYS[i]));
+    for (o = first; o < end; o++) {
+        struct found *here = &found[o - first];
+        *here = o->path != NULL ? outputs_look_at(o->path) : (struct found){.content = NOTHING};
+        if (o->path != NULL && !check_kind(o, here, error))
             return false;
     }
-    for (int i = 0; i < outputs.count; i++)
-        if (outputs.output[i].content != LOG &&
-            !file_check_replaceable(outputs.output[i].path, error))
+    for (o = first; o < end; o++)
+        if (o->content != LOG && !file_check_replaceable(o->path, error))
             return false;
-    for (int i = 0; i < outputs.count; i++)
-        if (!check_overwriting(s, &outputs.output[i], &found[i], run, from, given_up, further,
-                               sizeof further, error))
+    for (o = first; o < end; o++)
+        if (!check_overwriting(&check, o, &found[o - first], error))
             return false;
-    for (int i = 0; i < outputs.count && further[0] == '\0'; i++)
-        if (outputs.output[i].content != LOG)
-            file_clean(outputs.output[i].path);
-    return further[0] == '\0' ||
-           error_set(
-               error, STATUS_USAGE,
-               "%s: is in epoch %lld after step %lld, but its run has been further: %s; "
-               "that would be lost, until it comes again: --overwrite goes back all the same, "
-               "and --model, --last and --log name other files",
-               s->state, (long long)from->epoch, (long long)from->step, further);
+    if (check.further[0] != '\0')
+        return error_set(
+            error, STATUS_USAGE,
+            "%s: is in epoch %lld after step %lld, but its run has been further: %s; "
+            "that would be lost, until it comes again: --overwrite goes back all the same, "
+            "and --model, --last and --log name other files",
+            s->state, (long long)from->epoch, (long long)from->step, check.further);
+    for (o = first; o < end; o++)
+        if (o->content != LOG)
+            file_clean(o->path);
+    if (s->keep == 1)
+        metadata_remove(about, GIVEN_UP_STATES);
+    return true;
 }
 
 bool outputs_check_picture(const char *option, const char *path, struct error *error) {
-    const struct output picture = {option, path, PICTURE};
+    const struct output picture = {.option = option, .path = path, .content = PICTURE};
     const struct found found = outputs_look_at(path);
     if (!check_kind(&picture, &found, error))
         return false;

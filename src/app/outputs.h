@@ -11,7 +11,7 @@
  *  4. A run does not go back. What is further than the state that it goes on from (a network of a
  *     later epoch, a later state, records behind the end of the state's epoch) stays.
  *  5. --overwrite gives up what 3 and 4 would keep, and what no kind is known of (a damaged file,
- *     say). The state remembers what was given up by its digest (struct given_up), so that the run
+ *     say). The state remembers what was given up by its digest (outputs_check()), so that the run
  *     may go on before it has replaced it, but only over those very bytes.
  *  6. A state is a file from somebody: the names in it are followed to its own folder and below, no
  *     further (settings_adopt()). Elsewhere is written what the command line names.
@@ -35,48 +35,50 @@ enum content { NOTHING, NETWORK, STATE, LOG, PICTURE, DATA, OTHER };
 
 struct found {
     enum content content;
-    char run[40];                /* the mark of the run that wrote it; "": none */
+    char mark[40];               /* of the run that wrote it; "": none */
     struct run_position reached; /* of a network: after its epoch; of a state, of a log: how far */
     char text[256];              /* in words */
 };
 
 struct found outputs_look_at(const char *path);
 
-/* The locks of a training's files: its state, its model, its log and the states that it keeps. */
-enum { OUTPUTS = 12 };
-struct output_locks {
+/* The files of a training: its model, its state, its log and the states that it keeps. */
+enum { OUTPUTS_KEPT = 9, OUTPUTS = 3 + OUTPUTS_KEPT };
+struct outputs {
     int count;
-    struct lock lock[OUTPUTS];
-    char path[OUTPUTS][PATH_MAX]; /* of the files */
+    struct output {
+        const char *option, *path; /* path NULL: it has none */
+        enum content content;
+        struct lock lock;
+    } output[OUTPUTS];
+    char kept[OUTPUTS_KEPT][PATH_MAX]; /* paths of the kept states */
 };
 
-/* Takes the lock of the training state; of the rest, once the settings are those of the run.
- * Errors: STATUS_FAILURE: another run has one of them; STATUS_USAGE: two outputs are the same file.
- * Release them in any case. */
-bool outputs_lock_state(struct output_locks *locks, const struct settings *settings,
+/* Takes the lock of the training state; of the rest, once the settings are those of the run, whose
+ * texts are borrowed. Errors: STATUS_FAILURE: another run has one of them; STATUS_USAGE: two
+ * outputs are the same file. Release them in any case. */
+bool outputs_lock_state(struct outputs *outputs, const struct settings *settings,
                         struct error *error);
-bool outputs_lock_rest(struct output_locks *locks, const struct settings *settings,
+bool outputs_lock_rest(struct outputs *outputs, const struct settings *settings,
                        struct error *error);
-void outputs_release(struct output_locks *locks);
+void outputs_release(struct outputs *outputs);
 
 /* Writes into the locks' files whose they are. Answers false with a warning if a file could not be
  * locked. */
-bool outputs_tell(const struct output_locks *locks, const char *run, struct error *warning);
+bool outputs_tell(const struct outputs *outputs, const char *mark, struct error *warning);
 
-/* The digests of files that --overwrite gave up: in the metadata of a run's state the keys
- * TRAINER_UNTIL_MODEL, until the model has been written, and, where states are kept,
+/* The digests of files that --overwrite gave up, with spaces between: in the metadata of a run's
+ * state the keys TRAINER_UNTIL_MODEL, until the model has been written, and, where states are kept,
  * GIVEN_UP_STATES, as long as the run lasts. */
 #define GIVEN_UP_STATES "given_up_states"
-struct given_up {
-    char model[METADATA_VALUE], states[METADATA_VALUE]; /* with spaces between; "": none */
-};
 
 /* Finds out before a training what must not be written over, or cannot be written. It is the run
- * marked `run`; `from` is the state that it goes on from (NULL: it is new); `given_up` is what that
- * remembers, to which is added what is given up now. Errors: STATUS_USAGE says what was found, and
- * what would be lost; STATUS_FAILURE. */
-bool outputs_check(const struct settings *settings, const char *run, const struct train_state *from,
-                   struct given_up *given_up, struct error *error);
+ * with that mark; `from` is the state that it goes on from (NULL: it is new), whose metadata `kept`
+ * remembers what was given up; `about` is to remember that, and what is given up now. Errors:
+ * STATUS_USAGE says what was found, and what would be lost; STATUS_FAILURE. */
+bool outputs_check(const struct outputs *outputs, const struct settings *settings, const char *mark,
+                   const struct train_state *from, const struct metadata *kept,
+                   struct metadata *about, struct error *error);
 
 /* Whether a picture may be written there. Errors as outputs_check. */
 bool outputs_check_picture(const char *option, const char *path, struct error *error);

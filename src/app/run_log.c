@@ -28,7 +28,7 @@ static const int64_t MOST_EPOCHS = INT64_C(1) << 31, MOST_STEPS = INT64_C(1) << 
 struct record {
     enum { NO_RECORD, OTHER, END, START, RESUME, STEP, EPOCH } event;
     struct run_position at; /* where it leaves the run; 0: it has no place */
-    char run[40];
+    char mark[40];
 };
 
 static bool is_before(struct run_position a, struct run_position b) {
@@ -49,7 +49,7 @@ static struct record parse(const char *line, size_t length) {
         for (int i = END; i <= EPOCH; i++)
             if (strcmp(event, NAMES[i]) == 0)
                 record.event = i;
-        snprintf(record.run, sizeof record.run, "%s", run);
+        snprintf(record.mark, sizeof record.mark, "%s", run);
     }
     json_decref(object);
     if (record.event == START)
@@ -100,12 +100,12 @@ static bool read_log(FILE *file, const struct run_position *until, int64_t steps
         if (length <= LONGEST)
             record = parse(line, (size_t)length);
         const bool begins = record.event == START || (record.event == RESUME && is_first);
-        if (is_first && (!begins || record.run[0] == '\0'))
+        if (is_first && (!begins || record.mark[0] == '\0'))
             break;
         if (until != NULL && (record.event == END || is_before(*until, record.at)))
             break;
         if (is_first)
-            memcpy(summary->run, record.run, sizeof record.run);
+            memcpy(summary->mark, record.mark, sizeof record.mark);
         if (record.event != NO_RECORD)
             summary->records++;
         if (every > 0 && is_first) /* the one before would have been there */
@@ -202,21 +202,21 @@ bool run_log_open(struct run_log *log, const char *path, struct error *error) {
     return open_log(log, path, O_TRUNC, error);
 }
 
-bool run_log_reopen(struct run_log *log, const char *path, const char *run, int64_t epoch,
+bool run_log_reopen(struct run_log *log, const char *path, const char *mark, int64_t epoch,
                     int64_t step, struct error *error) {
     struct run_log_summary summary = {0};
     off_t size = 0;
     if (!open_log(log, path, 0, error))
         return false;
-    log->run = (struct run_position){epoch, step};
+    log->from = (struct run_position){epoch, step};
     if (!log->is_file)
         return true;
     FILE *file = open_to_read(path);
-    const bool read = file != NULL && read_log(file, &log->run, 0, 0, &summary, &size);
+    const bool read = file != NULL && read_log(file, &log->from, 0, 0, &summary, &size);
     const int reason = errno;
     if (file != NULL)
         fclose(file);
-    if (read && strcmp(summary.run, run) == 0)
+    if (read && strcmp(summary.mark, mark) == 0)
         log->reached = summary.reached;
     else
         size = 0;
@@ -228,14 +228,14 @@ bool run_log_reopen(struct run_log *log, const char *path, const char *run, int6
 }
 
 bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error *error) {
-    const struct run_position due = {log->run.epoch, log->run.step - log->run.step % log_every};
+    const struct run_position due = {log->from.epoch, log->from.step - log->from.step % log_every};
     if (!log->is_file || !is_before(log->reached, due))
         return true;
     return error_set(error, STATUS_FAILURE,
                      "%s: the log ends in epoch %lld at step %lld, but the run goes on in epoch "
                      "%lld after step %lld: records are missing",
                      log->path, (long long)log->reached.epoch, (long long)log->reached.step,
-                     (long long)log->run.epoch, (long long)log->run.step);
+                     (long long)log->from.epoch, (long long)log->from.step);
 }
 
 /* ---- writing ---- */

@@ -14,7 +14,7 @@ struct run_position {
 
 /* What is in a log that is there. */
 struct run_log_summary {
-    char run[40];                /* the mark of the run that its first record names */
+    char mark[40];               /* the mark of the run that its first record names */
     int64_t records;             /* whole ones */
     struct run_position reached; /* how far they go, wherever in the file the furthest is */
     struct run_position gap;     /* the first whose record is not where it belongs; epoch 0: none */
@@ -42,19 +42,19 @@ struct run_log {
     bool is_file;   /* of its own, which can be read and cut: no pipe, device or stream */
     char *waiting;  /* records that could not be written yet */
     size_t waiting_size;
-    bool stalls;                      /* a pipe's reader does not read */
-    int failures;                     /* writes that failed */
-    struct run_position run, reached; /* where a run that goes on is, and where its log was */
+    bool stalls;                       /* a pipe's reader does not read */
+    int failures;                      /* writes that failed */
+    struct run_position from, reached; /* where a run that goes on is, and where its log was */
 };
 
 /* Opens (and empties) the file; with path NULL there is none and every call does nothing. Errors:
  * STATUS_FAILURE; a link that leads to no file and a pipe that nobody reads are two. */
 bool run_log_open(struct run_log *log, const char *path, struct error *error);
 
-/* Opens the log of the run with the mark `run`, which goes on in `epoch` after `step` steps, and
+/* Opens the log of the run with that mark, which goes on in `epoch` after `step` steps, and
  * cuts off what that run recorded behind that point, which will come again. A file that does not
  * begin with a record of that run is emptied. Errors as above, and of reading. */
-bool run_log_reopen(struct run_log *log, const char *path, const char *run, int64_t epoch,
+bool run_log_reopen(struct run_log *log, const char *path, const char *mark, int64_t epoch,
                     int64_t step, struct error *error);
 
 /* Whether a log that was reopened had come as far as the run, which reports every `log_every`

@@ -103,7 +103,7 @@ static void check_model(struct verification *v) {
         tell(v, false, "model", path, "is no network alone (%s)", found.text);
     else if (is_given_up(path, metadata_get(v->about, TRAINER_UNTIL_MODEL)))
         tell(v, true, "model", path, "whole; of another run, whose place this one takes");
-    else if (strcmp(found.run, metadata_get(v->about, "run")) != 0)
+    else if (strcmp(found.mark, metadata_get(v->about, "run")) != 0)
         tell(v, false, "model", path, "whole, but of another run (%s)", found.text);
     else if (epoch > best)
         tell(v, false, "model", path, "whole; epoch %lld, further than the state, which knows %lld",
@@ -131,8 +131,8 @@ static void check_log(struct verification *v) {
     }
     const int64_t step = every > 0 ? state->step - state->step % every : 0;
     const struct run_position at = log.reached;
-    if (strcmp(log.run, metadata_get(v->about, "run")) != 0)
-        tell(v, false, "log", path, "of another run (%s)", log.run);
+    if (strcmp(log.mark, metadata_get(v->about, "run")) != 0)
+        tell(v, false, "log", path, "of another run (%s)", log.mark);
     else if (at.epoch < state->epoch || (at.epoch == state->epoch && at.step < step))
         tell(v, false, "log", path, "records are missing: it ends in epoch %lld after step %lld",
              (long long)at.epoch, (long long)at.step);

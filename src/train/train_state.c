@@ -34,6 +34,7 @@ void train_state_free(struct train_state *state) {
     network_state_free(&state->best.network);
     free(state->exp_avg);
     free(state->exp_avg_sq);
+    *state = (struct train_state){0};
 }
 
 /* ---- the file ---- */

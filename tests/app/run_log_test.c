@@ -217,7 +217,7 @@ static void a_log_is_known_by_its_first_record(void **state) {
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         make(CASES[i].text);
         assert_int_equal(run_log_summarize("log", 0, 0, &found), CASES[i].records > 0);
-        assert_string_equal(found.run, CASES[i].records > 0 ? RUN : "");
+        assert_string_equal(found.mark, CASES[i].records > 0 ? RUN : "");
         assert_int_equal(found.records, CASES[i].records);
         assert_int_equal(found.reached.epoch, CASES[i].reached.epoch);
         assert_int_equal(found.reached.step, CASES[i].reached.step);
@@ -293,7 +293,7 @@ static void lines_may_be_long(void **state) {
              RUN);
     make(record);
     free(record);
-    assert_true(run_log_summarize("log", 0, 0, &found) && strcmp(found.run, RUN) == 0);
+    assert_true(run_log_summarize("log", 0, 0, &found) && strcmp(found.mark, RUN) == 0);
     make_long(100000, 0);
     assert_true(run_log_summarize("log", 0, 0, &found) && found.reached.step == 5);
     make_long(0, 200000000);

@@ -40,7 +40,7 @@ static size_t go_on(const struct run_log_summary *found, const char *run, int64_
     const struct run_position reached = log.reached;
     const size_t kept = content(after);
     require(kept <= size && memcmp(after, before, kept) == 0);
-    require(kept == 0 || (after[kept - 1] == '\n' && strcmp(found->run, run) == 0));
+    require(kept == 0 || (after[kept - 1] == '\n' && strcmp(found->mark, run) == 0));
     require((kept == 0) == (reached.epoch == 0) && !is_beyond(reached, epoch, step));
     if (!run_log_is_whole(&log, 3, &error))
         fuzz_check_error(&error, STATUS_FAILURE);
@@ -66,16 +66,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const size_t all = content(before);
     const bool is_log = run_log_summarize(PATH, 64, data[2] >> 2, &found);
     require(content(after) == all && memcmp(after, before, all) == 0);
-    require(is_log == (found.run[0] != '\0') && is_log == (found.records > 0));
-    require(memchr(found.run, '\0', sizeof found.run) != NULL);
+    require(is_log == (found.mark[0] != '\0') && is_log == (found.records > 0));
+    require(memchr(found.mark, '\0', sizeof found.mark) != NULL);
     if (is_log) {
         require(found.reached.epoch >= 1 && found.reached.epoch <= (INT64_C(1) << 31) + 1);
         require(found.reached.step >= 0 && found.reached.step <= INT64_C(1) << 53);
         require(found.torn == (hole > 0 || bytes[count - 1] != '\n'));
-        if (go_on(&found, found.run, epoch, step, before, all) > 0) {
+        if (go_on(&found, found.mark, epoch, step, before, all) > 0) {
             const size_t again = content(before);
             require(run_log_summarize(PATH, 0, 0, &found));
-            require(go_on(&found, found.run, epoch, step, before, again) == again);
+            require(go_on(&found, found.mark, epoch, step, before, again) == again);
         }
     }
     fuzz_file_fill(DESCRIPTOR, bytes, count, count + hole);
