@@ -29,6 +29,10 @@ struct error {
 bool error_set(struct error *error, enum status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* As that, of a file: its path stands before the text, with a colon. */
+bool error_set_file(struct error *error, enum status status, const char *path, const char *format,
+                    ...) __attribute__((format(printf, 4, 5)));
+
 /* A condition that only a fault of the program can break: prints it with its place and aborts. */
 #define require(condition)                                                                         \
     ((condition) ? (void)0 : require_failed(#condition, __FILE__, __LINE__, __func__))

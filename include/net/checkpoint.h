@@ -34,5 +34,5 @@ int checkpoint_find_wrong(const struct safetensors_tensor *list, int count, size
 
 /* safetensors_take() for each of the list, and all numbers must be possible: F32 as above, an I64 a
  * number of steps. Errors: STATUS_CHECKPOINT; some may have been taken then. */
-bool checkpoint_take(const struct safetensors *file, const char *path,
-                     struct safetensors_tensor *list, int count, struct error *error);
+bool checkpoint_take(const struct safetensors *file, struct safetensors_tensor *list, int count,
+                     struct error *error);

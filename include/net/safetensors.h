@@ -43,6 +43,7 @@ bool safetensors_save(const char *path, const struct safetensors_tensor *tensors
 
 /* A file that was read. */
 struct safetensors {
+    const char *path;                   /* borrowed, for messages */
     struct safetensors_tensor *tensors; /* [count], in the order of their data */
     int count;
     struct metadata metadata; /* without checksums; what is too long, or too much, is left out */
@@ -61,8 +62,12 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *file
 
 /* Copies a tensor out of a file: wanted->data receives the one of that name, which must have that
  * dtype and shape; wanted->at becomes its place in the file. Errors (STATUS_CHECKPOINT) name the
- * tensor, what was found and what was expected; nothing is copied then. `path` is for messages. */
-bool safetensors_take(const struct safetensors *file, const char *path,
-                      struct safetensors_tensor *wanted, struct error *error);
+ * tensor, what was found and what was expected; nothing is copied then. */
+bool safetensors_take(const struct safetensors *file, struct safetensors_tensor *wanted,
+                      struct error *error);
+
+/* The error of a file: (file, error, format, ...). */
+#define safetensors_refuse(file, error, ...)                                                       \
+    error_set_file(error, STATUS_CHECKPOINT, (file)->path, __VA_ARGS__)
 
 void safetensors_free(struct safetensors *file);

@@ -11,10 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const TRAIN_FILES[CIFAR10_TRAIN_FILES] = {"data_batch_1.bin", "data_batch_2.bin",
-                                                             "data_batch_3.bin", "data_batch_4.bin",
-                                                             "data_batch_5.bin"};
-static const char TEST_FILE[] = "test_batch.bin";
+/* The batches: of the training images, and last that of the test images. */
+enum { FILES = CIFAR10_TRAIN_FILES + 1 };
+static const char *const BATCHES[FILES] = {"data_batch_1.bin", "data_batch_2.bin",
+                                           "data_batch_3.bin", "data_batch_4.bin",
+                                           "data_batch_5.bin", "test_batch.bin"};
+#define ALL_BATCHES "data_batch_1.bin .. data_batch_5.bin and test_batch.bin"
+
 const char cifar10_names_file[] = "batches.meta.txt";
 static const char USUAL_FOLDER[] = "cifar-10-batches-bin";
 
@@ -23,12 +26,16 @@ enum { LARGEST_BATCH = CIFAR10_MOST * CIFAR10_RECORD }; /* bytes */
 /* How to get the right files, at the end of most messages. */
 #define GET_DATA                                                                                   \
     "get the binary version with ./scripts/get_data.sh, or draw a stand-in with 'cifar-synth DIR'"
+#define ORIGINAL "30,730,000 bytes in the original"
+
+/* The error of a file or folder of the data. */
+#define refuse(error, path, ...) error_set_file(error, STATUS_DATA, path, __VA_ARGS__)
 
 const struct cifar10_names cifar10_official_names = {
     {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}};
 
 const char *cifar10_file(enum cifar10_part part, int index) {
-    return part == CIFAR10_TRAIN ? TRAIN_FILES[index] : TEST_FILE;
+    return BATCHES[part == CIFAR10_TRAIN ? index : CIFAR10_TRAIN_FILES];
 }
 
 static int files_in(enum cifar10_part part) {
@@ -46,10 +53,10 @@ static bool holds(const char *folder, const char *name) {
 }
 
 static bool holds_batches(const char *folder) {
-    for (int i = 0; i < CIFAR10_TRAIN_FILES; i++)
-        if (holds(folder, TRAIN_FILES[i]))
-            return true;
-    return holds(folder, TEST_FILE);
+    bool any = false;
+    for (int i = 0; i < FILES; i++)
+        any = any || holds(folder, BATCHES[i]);
+    return any;
 }
 
 /* What a folder without batches holds instead: things that people download in their place. */
@@ -83,27 +90,23 @@ bool cifar10_find(char folder[4096], const char *dir, struct error *error) {
 
     struct stat info;
     if (stat(dir, &info) != 0)
-        return error_set(error, STATUS_DATA, "%s: the data folder cannot be found: %s; " GET_DATA,
-                         dir, strerror(errno));
+        return refuse(error, dir, "the data folder cannot be found: %s; " GET_DATA,
+                      strerror(errno));
     if (!S_ISDIR(info.st_mode))
-        return error_set(error, STATUS_DATA,
-                         "%s: is not a folder; the folder that holds %s .. %s and %s is expected",
-                         dir, TRAIN_FILES[0], TRAIN_FILES[CIFAR10_TRAIN_FILES - 1], TEST_FILE);
+        return refuse(error, dir,
+                      "is not a folder; the folder that holds " ALL_BATCHES " is expected");
     if (access(dir, R_OK | X_OK) != 0)
-        return error_set(error, STATUS_DATA, "%s: the data folder cannot be read: %s", dir,
-                         strerror(errno));
+        return refuse(error, dir, "the data folder cannot be read: %s", strerror(errno));
     for (size_t i = 0; i < sizeof LOOKALIKES / sizeof *LOOKALIKES; i++)
         if (holds(dir, LOOKALIKES[i].name))
-            return error_set(error, STATUS_DATA,
-                             "%s: holds %s (%s), but the unpacked binary version is needed (%s .. "
-                             "%s and %s); " GET_DATA,
-                             dir, LOOKALIKES[i].meaning, LOOKALIKES[i].name, TRAIN_FILES[0],
-                             TRAIN_FILES[CIFAR10_TRAIN_FILES - 1], TEST_FILE);
-    return error_set(error, STATUS_DATA,
-                     "%s: holds no CIFAR-10 batches: neither %s .. %s and %s nor a folder %s with "
-                     "them; " GET_DATA,
-                     dir, TRAIN_FILES[0], TRAIN_FILES[CIFAR10_TRAIN_FILES - 1], TEST_FILE,
-                     USUAL_FOLDER);
+            return refuse(error, dir,
+                          "holds %s (%s), but the unpacked binary version is needed (" ALL_BATCHES
+                          "); " GET_DATA,
+                          LOOKALIKES[i].meaning, LOOKALIKES[i].name);
+    return refuse(error, dir,
+                  "holds no CIFAR-10 batches: neither " ALL_BATCHES
+                  " nor a folder %s with them; " GET_DATA,
+                  USUAL_FOLDER);
 }
 
 /* Opens batch `index` and checks its size. */
@@ -111,40 +114,35 @@ static bool open_batch(struct file *file, char path[PATH_MAX], const char *folde
                        enum cifar10_part part, int index, struct error *error) {
     path_of(path, folder, cifar10_file(part, index));
     if (access(path, F_OK) != 0 && errno == ENOENT)
-        return error_set(
-            error, STATUS_DATA,
-            "%s: this batch is missing; the folder must hold %s .. %s and %s; " GET_DATA, path,
-            TRAIN_FILES[0], TRAIN_FILES[CIFAR10_TRAIN_FILES - 1], TEST_FILE);
+        return refuse(error, path,
+                      "this batch is missing; the folder must hold " ALL_BATCHES "; " GET_DATA);
     if (!file_open(file, path, STATUS_DATA, error))
         return false;
     if (file->size > 0 && file->size % CIFAR10_RECORD == 0 && file->size <= LARGEST_BATCH)
         return true;
     file_close(file);
     if (file->size > LARGEST_BATCH)
-        return error_set(error, STATUS_DATA,
-                         "%s: has %zu bytes; at most %d are read (30,730,000 bytes in the "
-                         "original); " GET_DATA,
-                         path, file->size, LARGEST_BATCH);
+        return refuse(error, path, "has %zu bytes; at most %d are read (" ORIGINAL "); " GET_DATA,
+                      file->size, LARGEST_BATCH);
     if (file->size == 0)
-        return error_set(error, STATUS_DATA,
-                         "%s: is empty; whole records of %d bytes are expected (30,730,000 bytes "
-                         "in the original); " GET_DATA,
-                         path, CIFAR10_RECORD);
-    return error_set(error, STATUS_DATA,
-                     "%s: has %zu bytes, which is no multiple of the record's %d bytes: the last "
-                     "record, from byte %zu on, is cut short or the file is another format "
-                     "(30,730,000 bytes in the original); " GET_DATA,
-                     path, file->size, CIFAR10_RECORD, file->size - file->size % CIFAR10_RECORD);
+        return refuse(error, path,
+                      "is empty; whole records of %d bytes are expected (" ORIGINAL "); " GET_DATA,
+                      CIFAR10_RECORD);
+    return refuse(error, path,
+                  "has %zu bytes, which is no multiple of the record's %d bytes: the last record, "
+                  "from byte %zu on, is cut short or the file is another format (" ORIGINAL
+                  "); " GET_DATA,
+                  file->size, CIFAR10_RECORD, file->size - file->size % CIFAR10_RECORD);
 }
 
 static bool check_labels(const uint8_t *records, size_t size, const char *path,
                          struct error *error) {
     for (size_t at = 0; at < size; at += CIFAR10_RECORD)
         if (records[at] >= CIFAR10_CLASSES)
-            return error_set(error, STATUS_DATA,
-                             "%s: byte %zu, the label of image %zu, is %d; a label from 0 to %d is "
-                             "expected: the file is damaged or another format; " GET_DATA,
-                             path, at, at / CIFAR10_RECORD, records[at], CIFAR10_CLASSES - 1);
+            return refuse(error, path,
+                          "byte %zu, the label of image %zu, is %d; a label from 0 to %d is "
+                          "expected: the file is damaged or another format; " GET_DATA,
+                          at, at / CIFAR10_RECORD, records[at], CIFAR10_CLASSES - 1);
     return true;
 }
 
@@ -226,19 +224,18 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
     }
     if (!file_open(&file, path, STATUS_DATA, error))
         return false;
-    bool good = file.size <= MOST && file_read(&file, (uint8_t *)text, file.size, error);
+    const bool good =
+        file.size <= MOST
+            ? file_read(&file, (uint8_t *)text, file.size, error)
+            : refuse(error, path, "has %zu bytes; ten class names, one a line, are expected",
+                     file.size);
     file_close(&file);
-    if (file.size > MOST)
-        return error_set(error, STATUS_DATA,
-                         "%s: has %zu bytes; ten class names, one a line, are expected", path,
-                         file.size);
     if (!good)
         return false;
     text[file.size] = '\0';
     if (strlen(text) != file.size)
-        return error_set(error, STATUS_DATA,
-                         "%s: byte %zu is 0; ten class names, one a line, are expected", path,
-                         strlen(text));
+        return refuse(error, path, "byte %zu is 0; ten class names, one a line, are expected",
+                      strlen(text));
 
     int label = 0;
     char *rest = text;
@@ -247,24 +244,22 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
             continue; /* the original ends in an empty line */
         for (const char *at = line; *at != '\0'; at++)
             if (*at < ' ' || *at > '~') /* nothing that a terminal would act on */
-                return error_set(error, STATUS_DATA,
-                                 "%s: byte %td is 0x%02x; names in printable ASCII are expected; "
-                                 "without this file the official names are used",
-                                 path, at - text, (unsigned char)*at);
+                return refuse(error, path,
+                              "byte %td is 0x%02x; names in printable ASCII are expected; without "
+                              "this file the official names are used",
+                              at - text, (unsigned char)*at);
         if (label == CIFAR10_CLASSES || strlen(line) >= CIFAR10_NAME)
-            return error_set(error, STATUS_DATA,
-                             "%s: byte %td: found '%.40s'; ten class names of at most %d bytes, "
-                             "one a line, are expected",
-                             path, line - text, line, CIFAR10_NAME - 1);
+            return refuse(error, path,
+                          "byte %td: found '%.40s'; ten class names of at most %d bytes, one a "
+                          "line, are expected",
+                          line - text, line, CIFAR10_NAME - 1);
         snprintf(names->name[label++], CIFAR10_NAME, "%s", line);
     }
-    if (label < CIFAR10_CLASSES)
-        return error_set(
-            error, STATUS_DATA,
-            "%s: ends at byte %zu after %d class names; ten, one a line, are expected; "
-            "without this file the official names are used",
-            path, file.size, label);
-    return true;
+    return label == CIFAR10_CLASSES ||
+           refuse(error, path,
+                  "ends at byte %zu after %d class names; ten, one a line, are expected; without "
+                  "this file the official names are used",
+                  file.size, label);
 }
 
 bool cifar10_save(const struct cifar10 *images, const char *folder, enum cifar10_part part,
@@ -295,9 +290,9 @@ bool cifar10_save_names(const struct cifar10_names *names, const char *folder,
 }
 
 bool cifar10_is_name(const char *name) {
-    bool is = strcmp(name, cifar10_names_file) == 0 || strcmp(name, TEST_FILE) == 0;
-    for (int i = 0; i < CIFAR10_TRAIN_FILES; i++)
-        is = is || strcmp(name, TRAIN_FILES[i]) == 0;
+    bool is = strcmp(name, cifar10_names_file) == 0;
+    for (int i = 0; i < FILES; i++)
+        is = is || strcmp(name, BATCHES[i]) == 0;
     return is;
 }
 

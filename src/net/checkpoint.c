@@ -56,50 +56,51 @@ int checkpoint_find_wrong(const struct safetensors_tensor *list, int count, size
     return -1;
 }
 
-static bool check_counter(const char *path, const struct safetensors_tensor *counter,
+static bool check_counter(const struct safetensors *file, const struct safetensors_tensor *counter,
                           struct error *error) {
     int64_t steps;
     memcpy(&steps, counter->data, sizeof steps);
     if (steps >= 0 && steps <= MOST_BATCHES)
         return true;
-    return error_set(error, STATUS_CHECKPOINT,
-                     "%s: tensor %s, at byte %zu: is %lld; a number of steps from 0 to %lld is "
-                     "expected: the file is damaged",
-                     path, counter->name, counter->at, (long long)steps, (long long)MOST_BATCHES);
+    return safetensors_refuse(file, error,
+                              "tensor %s, at byte %zu: is %lld; a number of steps from 0 to %lld "
+                              "is expected: the file is damaged",
+                              counter->name, counter->at, (long long)steps,
+                              (long long)MOST_BATCHES);
 }
 
-bool checkpoint_take(const struct safetensors *file, const char *path,
-                     struct safetensors_tensor *list, int count, struct error *error) {
+bool checkpoint_take(const struct safetensors *file, struct safetensors_tensor *list, int count,
+                     struct error *error) {
     for (int i = 0; i < count; i++) {
-        if (!safetensors_take(file, path, &list[i], error))
+        if (!safetensors_take(file, &list[i], error))
             return false;
         size_t element;
         double value;
-        if (strcmp(list[i].dtype, "I64") == 0 && !check_counter(path, &list[i], error))
+        if (strcmp(list[i].dtype, "I64") == 0 && !check_counter(file, &list[i], error))
             return false;
         if (checkpoint_find_wrong(&list[i], 1, &element, &value) == 0)
-            return error_set(error, STATUS_CHECKPOINT,
-                             "%s: tensor %s: element %zu, at byte %zu, is %g; %s is expected: the "
-                             "file is damaged or its training had diverged",
-                             path, list[i].name, element, list[i].at + element * sizeof(float),
-                             value,
-                             is_variance(&list[i]) ? "a finite number from 0" : "a finite number");
+            return safetensors_refuse(
+                file, error,
+                "tensor %s: element %zu, at byte %zu, is %g; %s is expected: the file is damaged "
+                "or its training had diverged",
+                list[i].name, element, list[i].at + element * sizeof(float), value,
+                is_variance(&list[i]) ? "a finite number from 0" : "a finite number");
     }
     return true;
 }
 
-static bool check_strangers(const struct safetensors *file, const char *path,
-                            const struct safetensors_tensor *list, struct error *error) {
+static bool check_strangers(const struct safetensors *file, const struct safetensors_tensor *list,
+                            struct error *error) {
     for (int j = 0; j < file->count; j++) {
         const char *name = file->tensors[j].name;
         int i = 0;
         while (i < NETWORK_TENSORS && strcmp(name, list[i].name) != 0)
             i++;
         if (i == NETWORK_TENSORS && strncmp(name, CHECKPOINT_MORE, strlen(CHECKPOINT_MORE)) != 0)
-            return error_set(error, STATUS_CHECKPOINT,
-                             "%s: tensor %s, at byte %zu, is none of this network's %d: the file "
-                             "comes from another network",
-                             path, name, file->tensors[j].at, NETWORK_TENSORS);
+            return safetensors_refuse(file, error,
+                                      "tensor %s, at byte %zu, is none of this network's %d: the "
+                                      "file comes from another network",
+                                      name, file->tensors[j].at, NETWORK_TENSORS);
     }
     return true;
 }
@@ -113,8 +114,8 @@ bool checkpoint_load(const char *path, struct network_state *state, struct metad
         return false;
     network_state_new(&read);
     checkpoint_list(list, &read, "");
-    bool good = checkpoint_take(&file, path, list, NETWORK_TENSORS, error) &&
-                check_strangers(&file, path, list, error);
+    bool good =
+        checkpoint_take(&file, list, NETWORK_TENSORS, error) && check_strangers(&file, list, error);
     if (good) {
         struct network_state before = *state;
         *state = read;

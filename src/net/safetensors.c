@@ -165,42 +165,40 @@ static bool bytes_needed(const struct safetensors_tensor *tensor, size_t *needed
 }
 
 /* One entry of the header. `data` is where the data begins in the file, `size` its bytes. */
-static bool get_tensor(struct safetensors_tensor *tensor, const char *path, const char *name,
-                       const json_t *entry, uint8_t *bytes, size_t data, size_t size,
-                       struct error *error) {
+static bool get_tensor(struct safetensors *file, const char *name, const json_t *entry, size_t data,
+                       size_t size, struct error *error) {
+    struct safetensors_tensor *tensor = &file->tensors[file->count];
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     const char *found = dtype != NULL ? dtype : "missing or no text";
     const json_t *offsets = json_object_get(entry, "data_offsets");
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
 
     if (strlen(name) >= SAFETENSORS_NAME)
-        return error_set(
-            error, STATUS_CHECKPOINT,
-            "%s: the header names a tensor '%.60s...', longer than %d bytes; " EXPECTED, path, name,
-            SAFETENSORS_NAME - 1);
+        return safetensors_refuse(
+            file, error, "the header names a tensor '%.60s...', longer than %d bytes; " EXPECTED,
+            name, SAFETENSORS_NAME - 1);
     snprintf(tensor->name, sizeof tensor->name, "%s", name);
     if (dtype == NULL || dtype_size(dtype) == 0)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: tensor %s: dtype is %.20s; one of F32, I64 or another of the "
-                         "safetensors format is expected",
-                         path, name, found);
+        return safetensors_refuse(file, error,
+                                  "tensor %s: dtype is %.20s; one of F32, I64 or another of the "
+                                  "safetensors format is expected",
+                                  name, found);
     snprintf(tensor->dtype, sizeof tensor->dtype, "%s", dtype);
     if (!get_shape(tensor, json_object_get(entry, "shape")))
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: tensor %s: the shape is missing or wrong; a list of at most %d whole "
-                         "numbers from 0 is expected",
-                         path, name, SAFETENSORS_RANK);
+        return safetensors_refuse(file, error,
+                                  "tensor %s: the shape is missing or wrong; a list of at most %d "
+                                  "whole numbers from 0 is expected",
+                                  name, SAFETENSORS_RANK);
     if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
-        return error_set(
-            error, STATUS_CHECKPOINT,
-            "%s: tensor %s: data_offsets is missing or wrong; [begin, end] is expected", path,
+        return safetensors_refuse(
+            file, error, "tensor %s: data_offsets is missing or wrong; [begin, end] is expected",
             name);
     const json_int_t from = json_integer_value(begin), to = json_integer_value(end);
     if (from < 0 || to < from || (uint64_t)to > size)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: tensor %s: data_offsets are [%lld, %lld], but the file has %zu bytes "
-                         "of data (from byte %zu on); it is cut short or damaged",
-                         path, name, (long long)from, (long long)to, size, data);
+        return safetensors_refuse(file, error,
+                                  "tensor %s: data_offsets are [%lld, %lld], but the file has %zu "
+                                  "bytes of data (from byte %zu on); it is cut short or damaged",
+                                  name, (long long)from, (long long)to, size, data);
     size_t needed = 0;
     tensor->size = (size_t)(to - from);
     const bool possible = bytes_needed(tensor, &needed);
@@ -208,14 +206,14 @@ static bool get_tensor(struct safetensors_tensor *tensor, const char *path, cons
         char text[32] = "more than any file has";
         if (possible)
             snprintf(text, sizeof text, "%zu", needed);
-        return error_set(
-            error, STATUS_CHECKPOINT,
-            "%s: tensor %s, at byte %zu: has %zu bytes, but its shape and its dtype %s "
-            "need %s",
-            path, name, data + (size_t)from, tensor->size, tensor->dtype, text);
+        return safetensors_refuse(
+            file, error,
+            "tensor %s, at byte %zu: has %zu bytes, but its shape and its dtype %s need %s", name,
+            data + (size_t)from, tensor->size, tensor->dtype, text);
     }
     tensor->at = data + (size_t)from;
-    tensor->data = bytes + tensor->at;
+    tensor->data = file->bytes + tensor->at;
+    file->count++;
     return true;
 }
 
@@ -229,8 +227,9 @@ static bool get_checksum(struct checksums *sums, const char *key, const char *va
     return false;
 }
 
-static bool get_metadata(struct metadata *metadata, struct checksums *sums, const char *path,
-                         json_t *texts, struct error *error) {
+static bool get_metadata(struct safetensors *file, struct checksums *sums, json_t *texts,
+                         struct error *error) {
+    struct metadata *metadata = &file->metadata;
     const char *key;
     json_t *value;
     bool good = json_is_object(texts);
@@ -241,9 +240,9 @@ static bool get_metadata(struct metadata *metadata, struct checksums *sums, cons
             json_string_length(value) < sizeof metadata->entry[0].value)
             metadata_set(metadata, key, "%s", json_string_value(value));
     }
-    return good || error_set(error, STATUS_CHECKPOINT,
-                             "%s: the header's %s is wrong; an object of texts is expected", path,
-                             METADATA_KEY);
+    return good || safetensors_refuse(file, error,
+                                      "the header's %s is wrong; an object of texts is expected",
+                                      METADATA_KEY);
 }
 
 static int by_place(const void *a, const void *b) {
@@ -254,26 +253,26 @@ static int by_place(const void *a, const void *b) {
 }
 
 /* Tensors must lie side by side, from the beginning of the data to its end. */
-static bool check_places(const struct safetensors *file, const char *path, size_t data, size_t end,
+static bool check_places(const struct safetensors *file, size_t data, size_t end,
                          struct error *error) {
     size_t at = data;
     for (int i = 0; i < file->count; at += file->tensors[i].size, i++)
         if (file->tensors[i].at != at)
-            return error_set(error, STATUS_CHECKPOINT,
-                             "%s: tensor %s begins at byte %zu, but %s at byte %zu: tensors must "
-                             "neither overlap nor leave gaps",
-                             path, file->tensors[i].name, file->tensors[i].at,
-                             i == 0 ? "the data begins" : "the one before it ends", at);
+            return safetensors_refuse(file, error,
+                                      "tensor %s begins at byte %zu, but %s at byte %zu: tensors "
+                                      "must neither overlap nor leave gaps",
+                                      file->tensors[i].name, file->tensors[i].at,
+                                      i == 0 ? "the data begins" : "the one before it ends", at);
     if (at != end)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: the last tensor ends at byte %zu, but the file has %zu bytes: "
-                         "something else has been added to it",
-                         path, at, end);
+        return safetensors_refuse(file, error,
+                                  "the last tensor ends at byte %zu, but the file has %zu bytes: "
+                                  "something else has been added to it",
+                                  at, end);
     return true;
 }
 
-static bool check_checksums(struct safetensors *file, const struct checksums *sums,
-                            const char *path, size_t header, size_t size, struct error *error) {
+static bool check_checksums(struct safetensors *file, const struct checksums *sums, size_t header,
+                            size_t size, struct error *error) {
     const char *program = metadata_get(&file->metadata, PROGRAM);
     bool any = false;
     for (int i = CHECKSUM_COUNT - 1; i >= 0; i--) {
@@ -290,35 +289,35 @@ static bool check_checksums(struct safetensors *file, const struct checksums *su
         continue; /* no fuzzer guesses a checksum, and what lies behind it is to be tested */
 #endif
         if (expected[0] != '\0' && strcmp(found, expected) != 0)
-            return error_set(error, STATUS_CHECKPOINT,
-                             "%s: the %s of its %zu bytes is %s, but its metadata says '%s': the "
-                             "file is damaged, or another program saved it with the metadata of "
-                             "ours: save it again without, as PyTorch does by "
-                             "save_file(tensors, file, metadata={'format': 'pt'})",
-                             path, sum->key, size, found, expected);
+            return safetensors_refuse(
+                file, error,
+                "the %s of its %zu bytes is %s, but its metadata says '%s': the file is damaged, "
+                "or another program saved it with the metadata of ours: save it again without, as "
+                "PyTorch does by save_file(tensors, file, metadata={'format': 'pt'})",
+                sum->key, size, found, expected);
     }
     if (any || program == NULL) /* another program's file */
         return true;
-    return error_set(error, STATUS_CHECKPOINT,
-                     "%s: its metadata names the program that wrote it, '%.40s', but no %s, "
-                     "which that one writes: the file is damaged or was changed; another "
-                     "program that writes one must leave the key '%s' out",
-                     path, program, CHECKSUMS[CHECKSUM_COUNT - 1].key, PROGRAM);
+    return safetensors_refuse(file, error,
+                              "its metadata names the program that wrote it, '%.40s', but no %s, "
+                              "which that one writes: the file is damaged or was changed; another "
+                              "program that writes one must leave the key '%s' out",
+                              program, CHECKSUMS[CHECKSUM_COUNT - 1].key, PROGRAM);
 }
 
-static bool parse(struct safetensors *file, const char *path, size_t size, struct error *error) {
+static bool parse(struct safetensors *file, size_t size, struct error *error) {
     uint64_t length = 0;
     for (int i = 0; i < PREFIX; i++)
         length |= (uint64_t)file->bytes[i] << (8 * i);
     if (length > SAFETENSORS_HEADER && length <= size - PREFIX)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: bytes 0 to 7 give a header of %llu bytes; at most %d are read", path,
-                         (unsigned long long)length, SAFETENSORS_HEADER);
+        return safetensors_refuse(file, error,
+                                  "bytes 0 to 7 give a header of %llu bytes; at most %d are read",
+                                  (unsigned long long)length, SAFETENSORS_HEADER);
     if (length < 2 || length > size - PREFIX)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: bytes 0 to 7 give a header of %llu bytes, but %zu follow: the file "
-                         "is cut short or another format; " EXPECTED,
-                         path, (unsigned long long)length, size - PREFIX);
+        return safetensors_refuse(file, error,
+                                  "bytes 0 to 7 give a header of %llu bytes, but %zu follow: the "
+                                  "file is cut short or another format; " EXPECTED,
+                                  (unsigned long long)length, size - PREFIX);
     const size_t data = PREFIX + (size_t)length;
 
     json_error_t where;
@@ -328,10 +327,10 @@ static bool parse(struct safetensors *file, const char *path, size_t size, struc
         if (header != NULL)
             where.position = 0;
         json_decref(header);
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: the header is no JSON object: byte %zu: %s; " EXPECTED, path,
-                         PREFIX + (size_t)(where.position > 0 ? where.position : 0),
-                         header == NULL ? where.text : "another kind of value");
+        return safetensors_refuse(file, error,
+                                  "the header is no JSON object: byte %zu: %s; " EXPECTED,
+                                  PREFIX + (size_t)(where.position > 0 ? where.position : 0),
+                                  header == NULL ? where.text : "another kind of value");
     }
     file->tensors = memory_new(json_object_size(header), sizeof *file->tensors);
     const char *name;
@@ -340,10 +339,9 @@ static bool parse(struct safetensors *file, const char *path, size_t size, struc
     bool good = true;
     json_object_foreach(header, name, entry) {
         if (strcmp(name, METADATA_KEY) == 0)
-            good = get_metadata(&file->metadata, &sums, path, entry, error);
-        else if ((good = get_tensor(&file->tensors[file->count], path, name, entry, file->bytes,
-                                    data, size - data, error)))
-            file->count++;
+            good = get_metadata(file, &sums, entry, error);
+        else
+            good = get_tensor(file, name, entry, data, size - data, error);
         if (!good)
             break;
     }
@@ -351,25 +349,22 @@ static bool parse(struct safetensors *file, const char *path, size_t size, struc
     if (!good)
         return false;
     qsort(file->tensors, (size_t)file->count, sizeof *file->tensors, by_place);
-    return check_places(file, path, data, size, error) &&
-           check_checksums(file, &sums, path, data, size, error);
+    return check_places(file, data, size, error) && check_checksums(file, &sums, data, size, error);
 }
 
 bool safetensors_load(struct safetensors *file, const char *path, struct error *error) {
     struct file source;
-    *file = (struct safetensors){0};
+    *file = (struct safetensors){.path = path};
     if (!file_open(&source, path, STATUS_CHECKPOINT, error))
         return false;
     const size_t size = source.size;
-    bool good = size >= PREFIX && size <= SAFETENSORS_LARGEST;
-    if (!good)
-        error_set(error, STATUS_CHECKPOINT,
-                  "%s: has %zu bytes; from %d to %d are possible; " EXPECTED, path, size, PREFIX,
-                  SAFETENSORS_LARGEST);
+    bool good =
+        (size >= PREFIX && size <= SAFETENSORS_LARGEST) ||
+        safetensors_refuse(file, error, "has %zu bytes; from %d to %d are possible; " EXPECTED,
+                           size, PREFIX, SAFETENSORS_LARGEST);
     if (good) {
         file->bytes = memory_new(size, 1);
-        good =
-            file_read(&source, file->bytes, source.size, error) && parse(file, path, size, error);
+        good = file_read(&source, file->bytes, size, error) && parse(file, size, error);
     }
     file_close(&source);
     if (!good)
@@ -402,18 +397,18 @@ static void shape_text(char *text, size_t size, const struct safetensors_tensor 
         snprintf(text + used, size - used, "]");
 }
 
-bool safetensors_take(const struct safetensors *file, const char *path,
-                      struct safetensors_tensor *wanted, struct error *error) {
+bool safetensors_take(const struct safetensors *file, struct safetensors_tensor *wanted,
+                      struct error *error) {
     const struct safetensors_tensor *found = safetensors_find(file, wanted->name);
     if (found == NULL)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: tensor %s is missing among the file's %d tensors: the file comes "
-                         "from another network",
-                         path, wanted->name, file->count);
+        return safetensors_refuse(
+            file, error,
+            "tensor %s is missing among the file's %d tensors: the file comes from another network",
+            wanted->name, file->count);
     if (strcmp(found->dtype, wanted->dtype) != 0)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: tensor %s, at byte %zu: its dtype is %s, but %s is expected", path,
-                         found->name, found->at, found->dtype, wanted->dtype);
+        return safetensors_refuse(file, error,
+                                  "tensor %s, at byte %zu: its dtype is %s, but %s is expected",
+                                  found->name, found->at, found->dtype, wanted->dtype);
     bool same = found->rank == wanted->rank;
     for (int i = 0; i < wanted->rank; i++)
         same = same && found->shape[i] == wanted->shape[i];
@@ -421,10 +416,10 @@ bool safetensors_take(const struct safetensors *file, const char *path,
         char found_text[200], wanted_text[200];
         shape_text(found_text, sizeof found_text, found);
         shape_text(wanted_text, sizeof wanted_text, wanted);
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: tensor %s, at byte %zu: its shape is %s, but %s is expected: the "
-                         "file comes from another network",
-                         path, found->name, found->at, found_text, wanted_text);
+        return safetensors_refuse(file, error,
+                                  "tensor %s, at byte %zu: its shape is %s, but %s is expected: "
+                                  "the file comes from another network",
+                                  found->name, found->at, found_text, wanted_text);
     }
     require(found->size == wanted->size);
     memcpy(wanted->data, found->data, found->size);

@@ -121,13 +121,6 @@ bool train_state_is_wrong(const struct train_state *state, char name[SAFETENSORS
     return true;
 }
 
-static bool impossible(const char *path, const char *name, double value, const char *expected,
-                       struct error *error) {
-    return error_set(error, STATUS_CHECKPOINT,
-                     "%s: tensor " MORE "%s: is %.17g; %s is expected: the file is damaged", path,
-                     name, value, expected);
-}
-
 /* MT19937 has one state that it never leaves: all zeros, where the first word counts by its highest
  * bit only. */
 static bool is_stuck(const struct random *random) {
@@ -138,8 +131,8 @@ static bool is_stuck(const struct random *random) {
 }
 
 /* The network has one number of batches, its file one for each batch normalisation. */
-static bool check_counters(const char *path, const struct safetensors *file, const char *prefix,
-                           int64_t batches, struct error *error) {
+static bool check_counters(const struct safetensors *file, const char *prefix, int64_t batches,
+                           struct error *error) {
     for (int i = 0; i < NETWORK_TENSORS; i++) {
         char name[SAFETENSORS_NAME];
         int64_t found;
@@ -148,38 +141,44 @@ static bool check_counters(const char *path, const struct safetensors *file, con
         snprintf(name, sizeof name, "%s%s", prefix, network_plan()->tensors[i].name);
         memcpy(&found, safetensors_find(file, name)->data, sizeof found);
         if (found != batches)
-            return error_set(error, STATUS_CHECKPOINT,
-                             "%s: tensor %s: is %lld, but %lld in another layer: the file is "
-                             "damaged",
-                             path, name, (long long)found, (long long)batches);
+            return safetensors_refuse(
+                file, error, "tensor %s: is %lld, but %lld in another layer: the file is damaged",
+                name, (long long)found, (long long)batches);
     }
     return true;
 }
 
-static bool check_numbers(const char *path, const struct train_state *s, struct error *error) {
+/* The numbers that no training leaves behind, each with what is expected in its place. */
+static bool check_numbers(const struct safetensors *file, const struct train_state *s,
+                          struct error *error) {
+    static const char FINITE[] = "a finite number from 0";
     const struct train_best *best = &s->best;
-    if (s->epoch < 1 || s->epoch > MOST_EPOCHS)
-        return impossible(path, "epoch", (double)s->epoch, "an epoch from 1", error);
-    if (s->random.next < 0 || s->random.next >= RANDOM_WORDS)
-        return impossible(path, "random", s->random.next, "an index up to 624 as its last element",
-                          error);
-    if (is_stuck(&s->random))
-        return impossible(path, "random", 0, "a generator that is not all zeros", error);
-    if (!(s->total >= 0 && isfinite(s->total)))
-        return impossible(path, "loss.total", s->total, "a finite number from 0", error);
-    if (!(s->running >= 0 && isfinite(s->running)))
-        return impossible(path, "loss.running", s->running, "a finite number from 0", error);
-    if (s->step == 0 && (s->total != 0 || s->running != 0))
-        return impossible(path, "loss.total", s->total + s->running,
-                          "0 in an epoch without steps so far", error);
-    if (best->epoch < 0 || best->epoch >= s->epoch)
-        return impossible(path, "best.epoch", (double)best->epoch, "an epoch that is over", error);
-    if (best->epoch == 0)
-        return true;
-    if (!(best->accuracy >= 0 && best->accuracy <= 100))
-        return impossible(path, "best.accuracy", best->accuracy, "a number from 0 to 100", error);
-    if (!(best->loss >= 0 && isfinite(best->loss)))
-        return impossible(path, "best.loss", best->loss, "a finite number from 0", error);
+    const bool has_best = best->epoch > 0, begins = s->step == 0;
+    const struct {
+        bool good;
+        const char *name;
+        double value;
+        const char *expected;
+    } CHECKS[] = {
+        {s->epoch >= 1 && s->epoch <= MOST_EPOCHS, "epoch", (double)s->epoch, "an epoch from 1"},
+        {s->random.next >= 0 && s->random.next < RANDOM_WORDS, "random", s->random.next,
+         "an index up to 624 as its last element"},
+        {!is_stuck(&s->random), "random", 0, "a generator that is not all zeros"},
+        {s->total >= 0 && isfinite(s->total), "loss.total", s->total, FINITE},
+        {s->running >= 0 && isfinite(s->running), "loss.running", s->running, FINITE},
+        {!begins || (s->total == 0 && s->running == 0), "loss.total", s->total + s->running,
+         "0 in an epoch without steps so far"},
+        {best->epoch >= 0 && best->epoch < s->epoch, "best.epoch", (double)best->epoch,
+         "an epoch that is over"},
+        {!has_best || (best->accuracy >= 0 && best->accuracy <= 100), "best.accuracy",
+         best->accuracy, "a number from 0 to 100"},
+        {!has_best || (best->loss >= 0 && isfinite(best->loss)), "best.loss", best->loss, FINITE},
+    };
+    for (size_t i = 0; i < sizeof CHECKS / sizeof *CHECKS; i++)
+        if (!CHECKS[i].good)
+            return safetensors_refuse(
+                file, error, "tensor " MORE "%s: is %.17g; %s is expected: the file is damaged",
+                CHECKS[i].name, CHECKS[i].value, CHECKS[i].expected);
     return true;
 }
 
@@ -190,29 +189,27 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
     if (!safetensors_load(&file, path, error))
         return false;
     train_state_new(state);
-    bool good = true;
-    if (safetensors_find(&file, MORE "epoch") == NULL)
-        good = error_set(error, STATUS_CHECKPOINT,
-                         "%s: holds no training state to go on from, but a network alone at most; "
-                         "--resume takes the file that --last named (last.ckpt)",
-                         path);
+    bool good = safetensors_find(&file, MORE "epoch") != NULL ||
+                safetensors_refuse(&file, error,
+                                   "holds no training state to go on from, but a network alone at "
+                                   "most; --resume takes the file that --last named (last.ckpt)");
     list_training(&list, state);
     list_numbers(&list, state);
-    good = good && checkpoint_take(&file, path, list.tensor, list.count, error) &&
-           check_counters(path, &file, "", state->network.batches, error) &&
-           check_numbers(path, state, error);
+    good = good && checkpoint_take(&file, list.tensor, list.count, error) &&
+           check_counters(&file, "", state->network.batches, error) &&
+           check_numbers(&file, state, error);
     if (good && state->best.epoch > 0) {
         const int before = list.count;
         list_best(&list, state);
-        good = checkpoint_take(&file, path, list.tensor + before, list.count - before, error) &&
-               check_counters(path, &file, MORE "best.", state->best.network.batches, error) &&
-               check_numbers(path, state, error);
+        good = checkpoint_take(&file, list.tensor + before, list.count - before, error) &&
+               check_counters(&file, MORE "best.", state->best.network.batches, error) &&
+               check_numbers(&file, state, error);
     }
     if (good && list.count != file.count)
-        good = error_set(error, STATUS_CHECKPOINT,
-                         "%s: holds %d tensors, but a training state has %d: the file is damaged "
-                         "or comes from another version of this program",
-                         path, file.count, list.count);
+        good = safetensors_refuse(&file, error,
+                                  "holds %d tensors, but a training state has %d: the file is "
+                                  "damaged or comes from another version of this program",
+                                  file.count, list.count);
     if (good)
         *metadata = file.metadata;
     else

@@ -342,13 +342,13 @@ static void takes_what_is_wanted_only(void **state) {
         snprintf(other.dtype, sizeof other.dtype, "%s", CASES[i].dtype);
         other.rank = CASES[i].rank;
         memcpy(other.shape, CASES[i].shape, sizeof CASES[i].shape);
-        assert_false(safetensors_take(&file, "f", &other, &error));
+        assert_false(safetensors_take(&file, &other, &error));
         assert_int_equal(error.status, STATUS_CHECKPOINT);
         if (strstr(error.text, CASES[i].found) == NULL)
             fail_msg("'%s' is not in: %s", CASES[i].found, error.text);
         assert_true(values[1] == 0);
     }
-    assert_true(safetensors_take(&file, "f", &wanted, &error));
+    assert_true(safetensors_take(&file, &wanted, &error));
     assert_memory_equal(values, SOME_BYTES, sizeof values);
     assert_int_equal(wanted.at, safetensors_find(&file, "a.weight")->at);
     assert_null(safetensors_find(&file, "a.weigh"));
