@@ -150,7 +150,7 @@ bool outputs_tell(const struct outputs *outputs, const char *mark, struct error 
     for (int i = 0; i < outputs->count; i++) {
         const struct output *o = &outputs->output[i];
         lock_tell(&o->lock, mark);
-        if (o->lock.problem[0] != '\0' && locked)
+        if (o->lock.problem[0] != '\0' && (locked || i == LAST)) /* the state's is told first */
             locked = error_set(warning, STATUS_FAILURE,
                                "%s: cannot be locked here (%s): nothing but care keeps a second "
                                "run from writing to it at the same time",

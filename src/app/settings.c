@@ -388,13 +388,6 @@ static bool is_whole(const char *name, char *const *argv) {
            (word[2 + length] == '\0' || word[2 + length] == '=');
 }
 
-static bool is_given(const struct settings *settings, const char *name) {
-    for (int i = 0; i < OPTION_COUNT; i++)
-        if ((settings->given >> i & 1) && strcmp(OPTIONS[i].name, name) == 0)
-            return true;
-    return false;
-}
-
 /* Where the training state is when nobody says: in the model's folder. */
 static const char *beside(const char *model) {
     static char path[4096];
@@ -429,7 +422,7 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
         if (settings->help || settings->version)
             return true;
     }
-    if (settings->command == COMMAND_TRAIN && !is_given(settings, "last"))
+    if (settings->command == COMMAND_TRAIN && settings->last == NULL)
         settings->last = settings->state != NULL ? settings->state : beside(settings->model);
     const bool wants_folder = settings->command == COMMAND_SYNTH;
     if (wants_folder && optind < argc)

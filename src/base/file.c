@@ -14,6 +14,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+/* The error of a file that is written. */
+#define refuse(error, path, ...) error_set_file(error, STATUS_FAILURE, path, __VA_ARGS__)
+
 /* What a path is when it is not the regular file that was expected. */
 static const char *kind_of(mode_t mode) {
     if (S_ISDIR(mode))
@@ -30,16 +33,16 @@ bool file_open(struct file *file, const char *path, enum status status, struct e
     /* O_NONBLOCK: opening a pipe that nobody writes to would wait forever. */
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0)
-        return error_set(error, status, "%s: cannot be opened: %s", path, strerror(errno));
+        return error_set_file(error, status, path, "cannot be opened: %s", strerror(errno));
     if (fstat(descriptor, &info) != 0) {
         int reason = errno;
         close(descriptor);
-        return error_set(error, status, "%s: cannot be examined: %s", path, strerror(reason));
+        return error_set_file(error, status, path, "cannot be examined: %s", strerror(reason));
     }
     if (!S_ISREG(info.st_mode)) {
         close(descriptor);
-        return error_set(error, status, "%s: is %s; a regular file is expected here", path,
-                         kind_of(info.st_mode));
+        return error_set_file(error, status, path, "is %s; a regular file is expected here",
+                              kind_of(info.st_mode));
     }
     *file = (struct file){descriptor, path, (size_t)info.st_size, status};
     return true;
@@ -68,14 +71,16 @@ void file_close(struct file *file) {
     file->descriptor = -1;
 }
 
+/* How long the folder of a path is, with its slash. */
+static size_t folder_length(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? (size_t)(slash + 1 - path) : 0;
+}
+
 /* The folder that a path's last part lies in. */
 static void folder_of(char folder[PATH_MAX], const char *path) {
-    snprintf(folder, PATH_MAX, "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (slash == NULL)
-        snprintf(folder, PATH_MAX, ".");
-    else
-        slash[slash == folder ? 1 : 0] = '\0';
+    const size_t length = folder_length(path);
+    snprintf(folder, PATH_MAX, "%.*s", length > 1 ? (int)length - 1 : 1, length > 0 ? path : ".");
 }
 
 static bool same_inode(const char *a, const char *b) {
@@ -91,29 +96,17 @@ bool file_is_at(int descriptor, const char *path) {
 
 bool file_same(const char *a, const char *b) {
     char folder_a[PATH_MAX], folder_b[PATH_MAX];
-    const char *name_a = strrchr(a, '/'), *name_b = strrchr(b, '/');
-    if (same_inode(a, b))
-        return true;
     folder_of(folder_a, a);
     folder_of(folder_b, b);
-    return same_inode(folder_a, folder_b) &&
-           strcmp(name_a ? name_a + 1 : a, name_b ? name_b + 1 : b) == 0;
+    return same_inode(a, b) || (same_inode(folder_a, folder_b) &&
+                                strcmp(a + folder_length(a), b + folder_length(b)) == 0);
 }
 
 bool file_is_dangling(const char *path, struct error *error) {
     struct stat info;
-    if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode) || access(path, F_OK) == 0)
-        return false;
-    error_set(error, STATUS_FAILURE,
-              "%s: is a link that leads to no file: %s; remove it or make its file", path,
-              strerror(errno));
-    return true;
-}
-
-/* How long the folder of a path is, with its slash. */
-static size_t folder_length(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? (size_t)(slash + 1 - path) : 0;
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode) && access(path, F_OK) != 0 &&
+           !refuse(error, path, "is a link that leads to no file: %s; remove it or make its file",
+                   strerror(errno));
 }
 
 /* A link's file lies where it lies, not where the link does. */
@@ -124,10 +117,9 @@ static const char *follow_link(char real[PATH_MAX], const char *path) {
 }
 
 bool file_name_beside(char *name, size_t size, const char *path, const char *beside) {
-    char real[PATH_MAX];
+    char real[PATH_MAX], up[2 * PATH_MAX], shared[PATH_MAX], own[PATH_MAX], whole[PATH_MAX];
     beside = follow_link(real, beside);
     const size_t folder = folder_length(beside);
-    char up[2 * PATH_MAX], from[PATH_MAX] = ".", own_folder[PATH_MAX], whole[PATH_MAX];
     size_t common = 0; /* how long the folder is that both are in */
     for (size_t i = 0; i < folder && path[i] == beside[i]; i++)
         common = path[i] == '/' ? i + 1 : common;
@@ -141,14 +133,13 @@ bool file_name_beside(char *name, size_t size, const char *path, const char *bes
     for (size_t i = common; i < folder && end + 4 < sizeof up; i++)
         if (beside[i] == '/')
             end += (size_t)snprintf(up + end, sizeof up - end, "../");
-    if (common > 0)
-        snprintf(from, sizeof from, "%.*s", (int)common, beside);
-    if (beside[0] != '/' && same_inode(up, from))
+    snprintf(shared, sizeof shared, "%.*s", common > 0 ? (int)common : 1,
+             common > 0 ? beside : ".");
+    if (beside[0] != '/' && same_inode(up, shared))
         return (size_t)snprintf(name, size, "%s%s", up + folder, path + common) < size;
-    folder_of(own_folder, path);
-    if (realpath(own_folder, whole) == NULL)
-        return false;
-    return (size_t)snprintf(name, size, "%s/%s", whole, path + folder_length(path)) < size;
+    folder_of(own, path);
+    return realpath(own, whole) != NULL &&
+           (size_t)snprintf(name, size, "%s/%s", whole, path + folder_length(path)) < size;
 }
 
 bool file_path_beside(char *path, size_t size, const char *name, const char *beside) {
@@ -157,16 +148,13 @@ bool file_path_beside(char *path, size_t size, const char *name, const char *bes
     size_t folder = name[0] == '/' ? 0 : folder_length(beside);
     /* up from where it went down just before, without a link: neither needs to be said */
     while (strncmp(name, "../", 3) == 0 && folder > 0) {
-        char down_and_up[2 * PATH_MAX], parent[PATH_MAX] = ".";
-        size_t up = folder - 1;
-        while (up > 0 && beside[up - 1] != '/')
-            up--;
-        snprintf(down_and_up, sizeof down_and_up, "%.*s..", (int)folder, beside);
-        if (up > 0)
-            snprintf(parent, sizeof parent, "%.*s", (int)up, beside);
-        if (!same_inode(down_and_up, parent))
+        char down[PATH_MAX], up[PATH_MAX + 4], parent[PATH_MAX];
+        snprintf(down, sizeof down, "%.*s", (int)folder - 1, beside);
+        snprintf(up, sizeof up, "%s/..", down);
+        folder_of(parent, down);
+        if (!same_inode(up, parent))
             break;
-        folder = up;
+        folder = folder_length(down);
         name += 3;
     }
     return (size_t)snprintf(path, size, "%.*s%s", (int)folder, beside, name) < size;
@@ -232,7 +220,7 @@ void file_remove_leftovers(const char *target, const char *ending,
                            void (*remove_one)(const char *path, const void *context),
                            const void *context) {
     char folder[PATH_MAX], leftover[2 * PATH_MAX];
-    const char *slash = strrchr(target, '/'), *name = slash != NULL ? slash + 1 : target;
+    const char *name = target + folder_length(target);
     folder_of(folder, target);
     DIR *entries = opendir(folder);
     if (entries == NULL)
@@ -292,18 +280,16 @@ static bool replacement_begin(struct replacement *names, int *descriptor, const 
         return error_set(error, STATUS_FAILURE, "an empty name was given for a file to write");
     const bool there = stat(path, &info) == 0;
     if (there && !S_ISREG(info.st_mode))
-        return error_set(error, STATUS_FAILURE,
-                         "%s: is %s and will not be replaced; name a file to write", path,
-                         kind_of(info.st_mode));
+        return refuse(error, path, "is %s and will not be replaced; name a file to write",
+                      kind_of(info.st_mode));
     if (!there && file_is_dangling(path, error))
         return false;
     if (!find_target(names->target, path, error))
         return false;
     if (there && !may_replace(names->target, &info))
-        return error_set(error, STATUS_FAILURE,
-                         "%s: cannot be replaced: it is somebody else's, in a folder where files "
-                         "are replaced by their owners only (sticky); name another",
-                         path);
+        return refuse(error, path,
+                      "cannot be replaced: it is somebody else's, in a folder where files are "
+                      "replaced by their owners only (sticky); name another");
     snprintf(names->temporary, sizeof names->temporary, "%s.cifar-%ld.tmp", names->target,
              (long)getpid());
     /* never more open than the file in whose place it comes */
@@ -314,9 +300,8 @@ static bool replacement_begin(struct replacement *names, int *descriptor, const 
         *descriptor = open(names->temporary, flags, mode);
     }
     if (*descriptor < 0)
-        return error_set(error, STATUS_FAILURE,
-                         "%s: cannot be written: creating %s beside it failed: %s", path,
-                         names->temporary, strerror(errno));
+        return refuse(error, path, "cannot be written: creating %s beside it failed: %s",
+                      names->temporary, strerror(errno));
     flock(*descriptor, LOCK_EX | LOCK_NB);
     if (there)
         take_over(*descriptor, names->target, &info);
@@ -377,14 +362,12 @@ bool file_replace(const char *path, const void *bytes, size_t size, struct error
         close(lock);
     if (!written) {
         unlink(names.temporary);
-        return error_set(error, STATUS_FAILURE,
-                         "%s: could not be written (%zu bytes): %s; nothing has been changed", path,
-                         size, strerror(reason));
+        return refuse(error, path, "could not be written (%zu bytes): %s; nothing has been changed",
+                      size, strerror(reason));
     }
     if (!file_sync_folder_of(names.target))
-        return error_set(error, STATUS_FAILURE,
-                         "%s: was written, but its folder could not be synced: %s", path,
-                         strerror(errno));
+        return refuse(error, path, "was written, but its folder could not be synced: %s",
+                      strerror(errno));
     return true;
 }
 
@@ -435,27 +418,27 @@ static bool name_again(const char *target, const char *kept, struct error *error
     return good;
 }
 
+/* Gives every kept file from `number` on the next number, up to the first that is not there. */
+static bool make_room(const char *path, int number, int keep, struct error *error) {
+    char kept[PATH_MAX], older[PATH_MAX];
+    if (!file_kept_path(kept, path, number, error))
+        return false;
+    if (number == keep - 1 || access(kept, F_OK) != 0)
+        return true;
+    return file_kept_path(older, path, number + 1, error) &&
+           make_room(path, number + 1, keep, error) &&
+           (rename(kept, older) == 0 ||
+            refuse(error, kept, "could not be kept as %s: %s", older, strerror(errno)));
+}
+
 bool file_keep(const char *path, int keep, struct error *error) {
-    char target[PATH_MAX], kept[PATH_MAX], older[PATH_MAX];
-    int last =
-        1; /* where the row of kept files ends: at the first that is not there, or the oldest */
+    char target[PATH_MAX], kept[PATH_MAX];
     if (keep <= 1 || access(path, F_OK) != 0)
         return true;
     if (!find_target(target, path, error) || !file_kept_path(kept, path, 1, error))
         return false;
-    if (same_inode(target, kept)) /* kept by somebody who did not live to replace it */
-        return true;
-    while (last < keep - 1 && access(kept, F_OK) == 0)
-        if (!file_kept_path(kept, path, ++last, error))
-            return false;
-    for (; last > 1; last--)
-        if (!file_kept_path(older, path, last, error) ||
-            !file_kept_path(kept, path, last - 1, error) ||
-            (rename(kept, older) != 0 &&
-             !error_set(error, STATUS_FAILURE, "%s: could not be kept as %s: %s", kept, older,
-                        strerror(errno))))
-            return false;
-    return file_kept_path(kept, path, 1, error) && name_again(target, kept, error);
+    return same_inode(target, kept) || /* kept by somebody who did not live to replace it */
+           (make_room(path, 1, keep, error) && name_again(target, kept, error));
 }
 
 bool file_check_replaceable(const char *path, struct error *error) {

@@ -13,6 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* The error of a folder that is written. */
+#define refuse(error, path, ...) error_set_file(error, STATUS_FAILURE, path, __VA_ARGS__)
+
 /* A folder that is to take the place of `target`. */
 struct replacement {
     char target[PATH_MAX];         /* links followed */
@@ -114,14 +117,12 @@ static bool replacement_begin(struct replacement *r, const char *path, folder_ow
     struct stat info;
     const bool there = realpath(path, r->target) != NULL && stat(r->target, &info) == 0;
     if (!there && errno != ENOENT)
-        return error_set(error, STATUS_FAILURE, "%s: the folder cannot be made: %s", path,
-                         strerror(errno));
+        return refuse(error, path, "the folder cannot be made: %s", strerror(errno));
     if (!there) {
         /* if it is a folder by now, another has put it there, and it is replaced like any other */
         if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode))
-            return error_set(error, STATUS_FAILURE,
-                             "%s: is a link that leads to no folder; remove it or make its folder",
-                             path);
+            return refuse(error, path,
+                          "is a link that leads to no folder; remove it or make its folder");
         size_t length = strlen(path);
         while (length > 1 && path[length - 1] == '/')
             length--;
@@ -129,12 +130,10 @@ static bool replacement_begin(struct replacement *r, const char *path, folder_ow
     } else {
         const char *what = obstacle(r->target, &info);
         if (what != NULL)
-            return error_set(error, STATUS_FAILURE,
-                             "%s: is %s and cannot be replaced; name another folder", path, what);
+            return refuse(error, path, "is %s and cannot be replaced; name another folder", what);
         /* if it is gone by now, another has moved it aside, and puts its own there */
         if (access(r->target, R_OK | W_OK | X_OK) != 0 && errno != ENOENT)
-            return error_set(error, STATUS_FAILURE, "%s: the folder cannot be replaced: %s", path,
-                             strerror(errno));
+            return refuse(error, path, "the folder cannot be replaced: %s", strerror(errno));
     }
     snprintf(r->temporary, sizeof r->temporary, "%s.cifar-%ld.tmp", r->target, (long)getpid());
     snprintf(r->aside, sizeof r->aside, "%s.cifar-%ld.old", r->target, (long)getpid());
@@ -142,9 +141,8 @@ static bool replacement_begin(struct replacement *r, const char *path, folder_ow
     r->owns = owns;
     file_remove_leftovers(r->target, ".tmp", remove_abandoned, r);
     if (!make_locked(r))
-        return error_set(error, STATUS_FAILURE,
-                         "%s: cannot be written: creating %s beside it failed: %s", path,
-                         r->temporary, strerror(errno));
+        return refuse(error, path, "cannot be written: creating %s beside it failed: %s",
+                      r->temporary, strerror(errno));
     r->there = there;
     r->info = info;
     return true;
@@ -208,23 +206,22 @@ bool folder_replace(const char *path, folder_owns *owns, folder_fill *fill, void
     bool good = fill(context, r.temporary, error);
     take_over(&r);
     if (good && !put_in_place(&r))
-        good = error_set(error, STATUS_FAILURE,
-                         "%s: the folder could not be replaced: %s; nothing has been changed; name "
-                         "another folder",
-                         path, strerror(errno));
+        good = refuse(
+            error, path,
+            "the folder could not be replaced: %s; nothing has been changed; name another folder",
+            strerror(errno));
     if (!good) {
         replacement_end(&r);
         return false;
     }
     if (!file_sync_folder_of(r.target))
-        good = error_set(error, STATUS_FAILURE,
-                         "%s: was written, but the folder that it is in could not be synced: %s",
-                         path, strerror(errno));
+        good =
+            refuse(error, path, "was written, but the folder that it is in could not be synced: %s",
+                   strerror(errno));
     if (!remove_folder(r.old, NULL))
-        good = error_set(error, STATUS_FAILURE,
-                         "%s: was written, but what was there before, now %s, could not be "
-                         "removed: %s",
-                         path, r.old, strerror(errno));
+        good = refuse(error, path,
+                      "was written, but what was there before, now %s, could not be removed: %s",
+                      r.old, strerror(errno));
     file_remove_leftovers(r.target, ".old", remove_abandoned, &r);
     close(r.descriptor);
     return good;

@@ -148,31 +148,27 @@ static bool check_labels(const uint8_t *records, size_t size, const char *path,
 
 bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part, int64_t limit,
                   struct error *error) {
-    struct file files[CIFAR10_TRAIN_FILES];
-    char paths[CIFAR10_TRAIN_FILES][PATH_MAX];
-    size_t total = 0;
-    int opened = 0;
+    const size_t most = limit > 0 ? (size_t)limit * CIFAR10_RECORD : SIZE_MAX;
+    size_t read = 0;
     bool good = true;
-
-    for (; good && opened < files_in(part); opened += good) {
-        good = open_batch(&files[opened], paths[opened], folder, part, opened, error);
-        total += good ? files[opened].size : 0;
+    *images = (struct cifar10){0};
+    for (int i = 0; good && i < files_in(part); i++) {
+        struct file file;
+        char path[PATH_MAX];
+        if (!open_batch(&file, path, folder, part, i, error)) {
+            good = false;
+            break;
+        }
+        const size_t size = file.size < most - read ? file.size : most - read;
+        if (size > 0) {
+            images->records = memory_resize(images->records, read + size);
+            good = file_read(&file, images->records + read, size, error) &&
+                   check_labels(images->records + read, size, path, error);
+        }
+        read += size;
+        file_close(&file);
     }
-    images->count = (int64_t)(total / CIFAR10_RECORD);
-    if (limit > 0 && limit < images->count)
-        images->count = limit;
-    size_t left = (size_t)images->count * CIFAR10_RECORD;
-    images->records = good ? memory_new(left, 1) : NULL;
-    uint8_t *at = images->records;
-    for (int i = 0; good && i < opened; i++) {
-        const size_t size = files[i].size < left ? files[i].size : left;
-        good = file_read(&files[i], at, size, error) && check_labels(at, size, paths[i], error);
-        at += size;
-        left -= size;
-    }
-
-    for (int i = 0; i < opened; i++)
-        file_close(&files[i]);
+    images->count = (int64_t)(read / CIFAR10_RECORD);
     if (!good)
         cifar10_free(images);
     return good;
