@@ -124,23 +124,20 @@ static void print_json(const struct judgement *j, const struct workplace *w,
     json_print(object);
 }
 
-bool command_classes(const struct settings *given, struct error *error) {
-    struct settings settings = *given, *s = &settings;
-    struct workplace w;
-    struct judgement j;
-    if (!workplace_open(&w, s, false, error))
-        return false;
-    bool good = judge(&j, &w, s, error);
-    if (good && s->json)
-        print_json(&j, &w, s);
-    else if (good) {
-        judgement_print(&j, &w, s);
-        print_classes(&j.evaluation, &w.names);
-        if (s->confusion)
-            print_confusion(&j.evaluation, &w.names, &j.classes);
+static bool report(struct judgement *j, const struct workplace *w, const struct settings *s,
+                   struct error *error) {
+    (void)error;
+    if (s->json) {
+        print_json(j, w, s);
+        return true;
     }
-    if (good)
-        judgement_free(&j);
-    workplace_close(&w);
-    return good;
+    judgement_print(j, w, s);
+    print_classes(&j->evaluation, &w->names);
+    if (s->confusion)
+        print_confusion(&j->evaluation, &w->names, &j->classes);
+    return true;
+}
+
+bool command_classes(const struct settings *settings, struct error *error) {
+    return workplace_judge(settings, report, error);
 }

@@ -53,13 +53,12 @@ static void look_at_checkpoint(struct found *found, const struct safetensors *fi
 
 static bool is_png(const char *path) {
     static const char SIGNATURE[8] = "\x89PNG\r\n\x1a\n";
-    uint8_t begin[sizeof SIGNATURE];
-    struct file file;
-    struct error error;
-    if (!file_open(&file, path, STATUS_FAILURE, &error))
+    char begin[sizeof SIGNATURE] = "";
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
         return false;
-    const bool whole = file.size >= sizeof begin && file_read(&file, begin, sizeof begin, &error);
-    file_close(&file);
+    const bool whole = fread(begin, sizeof begin, 1, file) == 1;
+    fclose(file);
     return whole && memcmp(begin, SIGNATURE, sizeof begin) == 0;
 }
 

@@ -97,22 +97,9 @@ static bool report(struct judgement *j, const struct workplace *w, const struct 
 
 bool command_test(const struct settings *given, struct error *error) {
     struct settings s = *given;
-    struct workplace w;
-    struct judgement j;
     if (s.grid[0] == '\0')
         s.grid = NULL;
-    if (!workplace_open(&w, &s, false, error))
-        return false;
     /* a picture that cannot be written is found out before the test, not after */
-    if (s.grid != NULL && !outputs_check_picture("grid", s.grid, error)) {
-        workplace_close(&w);
-        return false;
-    }
-    bool good = judge(&j, &w, &s, error);
-    if (good) {
-        good = report(&j, &w, &s, error);
-        judgement_free(&j);
-    }
-    workplace_close(&w);
-    return good;
+    return (s.grid == NULL || outputs_check_picture("grid", s.grid, error)) &&
+           workplace_judge(&s, report, error);
 }

@@ -90,8 +90,13 @@ static bool find_classes(struct judgement *j, const struct workplace *w,
     return true;
 }
 
-bool judge(struct judgement *j, const struct workplace *w, const struct settings *settings,
-           struct error *error) {
+static void judgement_free(struct judgement *j) {
+    evaluator_free(&j->evaluator);
+    network_free(j->network);
+}
+
+static bool judge(struct judgement *j, const struct workplace *w, const struct settings *settings,
+                  struct error *error) {
     struct network_state state;
     const int batch = (int)(settings->batch < w->test.count ? settings->batch : w->test.count);
     if (access(settings->model, F_OK) != 0 && errno == ENOENT)
@@ -115,9 +120,19 @@ bool judge(struct judgement *j, const struct workplace *w, const struct settings
     return good;
 }
 
-void judgement_free(struct judgement *j) {
-    evaluator_free(&j->evaluator);
-    network_free(j->network);
+bool workplace_judge(const struct settings *given, judgement_report *report, struct error *error) {
+    struct settings settings = *given;
+    struct workplace w;
+    struct judgement j;
+    if (!workplace_open(&w, &settings, false, error))
+        return false;
+    bool good = judge(&j, &w, &settings, error);
+    if (good) {
+        good = report(&j, &w, &settings, error);
+        judgement_free(&j);
+    }
+    workplace_close(&w);
+    return good;
 }
 
 void judgement_print(const struct judgement *j, const struct workplace *w,

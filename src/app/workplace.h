@@ -37,12 +37,12 @@ struct judgement {
     struct evaluation evaluation;
 };
 
-/* Warns where the model does not tell its classes, or the data calls them otherwise. Errors:
- * STATUS_CHECKPOINT, STATUS_DEVICE; nothing is left to free then. The judgement must stay where it
- * is. */
-bool judge(struct judgement *judgement, const struct workplace *workplace,
-           const struct settings *settings, struct error *error);
-void judgement_free(struct judgement *judgement);
+/* Judges settings->model and has `report` tell of it. Warns where the model does not name its
+ * classes, or the data calls them otherwise. Errors: STATUS_CHECKPOINT, STATUS_DEVICE, report's. */
+typedef bool judgement_report(struct judgement *judgement, const struct workplace *workplace,
+                              const struct settings *settings, struct error *error);
+bool workplace_judge(const struct settings *settings, judgement_report *report,
+                     struct error *error);
 
 /* Prints what was judged: model, data, device. */
 void judgement_print(const struct judgement *judgement, const struct workplace *workplace,

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define refuse safetensors_refuse
+
 /* Files are little-endian and so is memory; the one place to change on a machine where it is not.
  */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are copied as they are");
@@ -62,11 +64,10 @@ static bool check_counter(const struct safetensors *file, const struct safetenso
     memcpy(&steps, counter->data, sizeof steps);
     if (steps >= 0 && steps <= MOST_BATCHES)
         return true;
-    return safetensors_refuse(file, error,
-                              "tensor %s, at byte %zu: is %lld; a number of steps from 0 to %lld "
-                              "is expected: the file is damaged",
-                              counter->name, counter->at, (long long)steps,
-                              (long long)MOST_BATCHES);
+    return refuse(file, error,
+                  "tensor %s, at byte %zu: is %lld; a number of steps from 0 to %lld is expected: "
+                  "the file is damaged",
+                  counter->name, counter->at, (long long)steps, (long long)MOST_BATCHES);
 }
 
 bool checkpoint_take(const struct safetensors *file, struct safetensors_tensor *list, int count,
@@ -79,12 +80,11 @@ bool checkpoint_take(const struct safetensors *file, struct safetensors_tensor *
         if (strcmp(list[i].dtype, "I64") == 0 && !check_counter(file, &list[i], error))
             return false;
         if (checkpoint_find_wrong(&list[i], 1, &element, &value) == 0)
-            return safetensors_refuse(
-                file, error,
-                "tensor %s: element %zu, at byte %zu, is %g; %s is expected: the file is damaged "
-                "or its training had diverged",
-                list[i].name, element, list[i].at + element * sizeof(float), value,
-                is_variance(&list[i]) ? "a finite number from 0" : "a finite number");
+            return refuse(file, error,
+                          "tensor %s: element %zu, at byte %zu, is %g; %s is expected: the file is "
+                          "damaged or its training had diverged",
+                          list[i].name, element, list[i].at + element * sizeof(float), value,
+                          is_variance(&list[i]) ? "a finite number from 0" : "a finite number");
     }
     return true;
 }
@@ -97,10 +97,10 @@ static bool check_strangers(const struct safetensors *file, const struct safeten
         while (i < NETWORK_TENSORS && strcmp(name, list[i].name) != 0)
             i++;
         if (i == NETWORK_TENSORS && strncmp(name, CHECKPOINT_MORE, strlen(CHECKPOINT_MORE)) != 0)
-            return safetensors_refuse(file, error,
-                                      "tensor %s, at byte %zu, is none of this network's %d: the "
-                                      "file comes from another network",
-                                      name, file->tensors[j].at, NETWORK_TENSORS);
+            return refuse(file, error,
+                          "tensor %s, at byte %zu, is none of this network's %d: the file comes "
+                          "from another network",
+                          name, file->tensors[j].at, NETWORK_TENSORS);
     }
     return true;
 }

@@ -4,11 +4,14 @@
 #include "base/file.h"
 #include "base/memory.h"
 
+#include <endian.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
+
+#define refuse safetensors_refuse
 
 enum { PREFIX = 8 }; /* bytes of the header's length */
 
@@ -50,12 +53,7 @@ static const struct checksum {
     {"xxh3_128", "\"xxh3_128\":\"", "00000000000000000000000000000000", digest_bytes},
     {"crc32", "\"crc32\":\"", "00000000", compute_crc32},
 };
-enum { CHECKSUM_COUNT = sizeof CHECKSUMS / sizeof *CHECKSUMS, CHECKSUM_ROOM = 2 * DIGEST_DIGITS };
-
-/* As a file has them, which may be anything; "": it has none. */
-struct checksums {
-    char digits[CHECKSUM_COUNT][CHECKSUM_ROOM];
-};
+enum { CHECKSUM_COUNT = sizeof CHECKSUMS / sizeof *CHECKSUMS };
 
 /* Where the digits are in the header (the first bytes of the file); NULL: nowhere. */
 static uint8_t *find_checksum(const struct checksum *sum, uint8_t *bytes, size_t header) {
@@ -68,18 +66,13 @@ static uint8_t *find_checksum(const struct checksum *sum, uint8_t *bytes, size_t
 
 static void put_checksums(uint8_t *bytes, size_t header, size_t size) {
     for (int i = 0; i < CHECKSUM_COUNT; i++) {
-        char digits[CHECKSUM_ROOM];
+        char digits[DIGEST_DIGITS + 1];
         CHECKSUMS[i].compute(digits, bytes, size);
         memcpy(find_checksum(&CHECKSUMS[i], bytes, header), digits, strlen(digits));
     }
 }
 
 /* ---- writing ---- */
-
-static void put_length(uint8_t *bytes, uint64_t length) {
-    for (int i = 0; i < PREFIX; i++)
-        bytes[i] = (uint8_t)(length >> (8 * i));
-}
 
 static char *header_of(const struct safetensors_tensor *tensors, int count,
                        const struct metadata *metadata) {
@@ -121,7 +114,7 @@ bool safetensors_save(const char *path, const struct safetensors_tensor *given, 
     for (int i = 0; i < count; i++)
         size += tensors[i].size;
     uint8_t *bytes = memory_new(size, 1), *at = bytes + PREFIX + length;
-    put_length(bytes, length);
+    memcpy(bytes, &(uint64_t){htole64(length)}, PREFIX);
     memset(bytes + PREFIX, ' ', length);
     memcpy(bytes + PREFIX, header, text);
     for (int i = 0; i < count; at += tensors[i].size, i++)
@@ -169,36 +162,35 @@ static bool get_tensor(struct safetensors *file, const char *name, const json_t 
                        size_t size, struct error *error) {
     struct safetensors_tensor *tensor = &file->tensors[file->count];
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
-    const char *found = dtype != NULL ? dtype : "missing or no text";
     const json_t *offsets = json_object_get(entry, "data_offsets");
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
 
     if (strlen(name) >= SAFETENSORS_NAME)
-        return safetensors_refuse(
-            file, error, "the header names a tensor '%.60s...', longer than %d bytes; " EXPECTED,
-            name, SAFETENSORS_NAME - 1);
+        return refuse(file, error,
+                      "the header names a tensor '%.60s...', longer than %d bytes; " EXPECTED, name,
+                      SAFETENSORS_NAME - 1);
     snprintf(tensor->name, sizeof tensor->name, "%s", name);
     if (dtype == NULL || dtype_size(dtype) == 0)
-        return safetensors_refuse(file, error,
-                                  "tensor %s: dtype is %.20s; one of F32, I64 or another of the "
-                                  "safetensors format is expected",
-                                  name, found);
+        return refuse(file, error,
+                      "tensor %s: dtype is %.20s; one of F32, I64 or another of the safetensors "
+                      "format is expected",
+                      name, dtype != NULL ? dtype : "missing or no text");
     snprintf(tensor->dtype, sizeof tensor->dtype, "%s", dtype);
     if (!get_shape(tensor, json_object_get(entry, "shape")))
-        return safetensors_refuse(file, error,
-                                  "tensor %s: the shape is missing or wrong; a list of at most %d "
-                                  "whole numbers from 0 is expected",
-                                  name, SAFETENSORS_RANK);
+        return refuse(file, error,
+                      "tensor %s: the shape is missing or wrong; a list of at most %d whole "
+                      "numbers from 0 is expected",
+                      name, SAFETENSORS_RANK);
     if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
-        return safetensors_refuse(
-            file, error, "tensor %s: data_offsets is missing or wrong; [begin, end] is expected",
-            name);
+        return refuse(file, error,
+                      "tensor %s: data_offsets is missing or wrong; [begin, end] is expected",
+                      name);
     const json_int_t from = json_integer_value(begin), to = json_integer_value(end);
     if (from < 0 || to < from || (uint64_t)to > size)
-        return safetensors_refuse(file, error,
-                                  "tensor %s: data_offsets are [%lld, %lld], but the file has %zu "
-                                  "bytes of data (from byte %zu on); it is cut short or damaged",
-                                  name, (long long)from, (long long)to, size, data);
+        return refuse(file, error,
+                      "tensor %s: data_offsets are [%lld, %lld], but the file has %zu bytes of "
+                      "data (from byte %zu on); it is cut short or damaged",
+                      name, (long long)from, (long long)to, size, data);
     size_t needed = 0;
     tensor->size = (size_t)(to - from);
     const bool possible = bytes_needed(tensor, &needed);
@@ -206,7 +198,7 @@ static bool get_tensor(struct safetensors *file, const char *name, const json_t 
         char text[32] = "more than any file has";
         if (possible)
             snprintf(text, sizeof text, "%zu", needed);
-        return safetensors_refuse(
+        return refuse(
             file, error,
             "tensor %s, at byte %zu: has %zu bytes, but its shape and its dtype %s need %s", name,
             data + (size_t)from, tensor->size, tensor->dtype, text);
@@ -217,32 +209,20 @@ static bool get_tensor(struct safetensors *file, const char *name, const json_t 
     return true;
 }
 
-/* Keeps the value of a checksum's key. */
-static bool get_checksum(struct checksums *sums, const char *key, const char *value) {
-    for (int i = 0; i < CHECKSUM_COUNT; i++)
-        if (strcmp(key, CHECKSUMS[i].key) == 0) {
-            snprintf(sums->digits[i], CHECKSUM_ROOM, "%s", value);
-            return true;
-        }
-    return false;
-}
-
-static bool get_metadata(struct safetensors *file, struct checksums *sums, json_t *texts,
-                         struct error *error) {
+static bool get_metadata(struct safetensors *file, json_t *texts, struct error *error) {
     struct metadata *metadata = &file->metadata;
     const char *key;
     json_t *value;
     bool good = json_is_object(texts);
     json_object_foreach(texts, key, value) {
         good = good && json_is_string(value);
-        if (good && !get_checksum(sums, key, json_string_value(value)) &&
-            metadata->count < METADATA_MOST && strlen(key) < sizeof metadata->entry[0].key &&
+        if (good && metadata->count < METADATA_MOST &&
+            strlen(key) < sizeof metadata->entry[0].key &&
             json_string_length(value) < sizeof metadata->entry[0].value)
             metadata_set(metadata, key, "%s", json_string_value(value));
     }
-    return good || safetensors_refuse(file, error,
-                                      "the header's %s is wrong; an object of texts is expected",
-                                      METADATA_KEY);
+    return good || refuse(file, error, "the header's %s is wrong; an object of texts is expected",
+                          METADATA_KEY);
 }
 
 static int by_place(const void *a, const void *b) {
@@ -258,66 +238,69 @@ static bool check_places(const struct safetensors *file, size_t data, size_t end
     size_t at = data;
     for (int i = 0; i < file->count; at += file->tensors[i].size, i++)
         if (file->tensors[i].at != at)
-            return safetensors_refuse(file, error,
-                                      "tensor %s begins at byte %zu, but %s at byte %zu: tensors "
-                                      "must neither overlap nor leave gaps",
-                                      file->tensors[i].name, file->tensors[i].at,
-                                      i == 0 ? "the data begins" : "the one before it ends", at);
+            return refuse(file, error,
+                          "tensor %s begins at byte %zu, but %s at byte %zu: tensors must neither "
+                          "overlap nor leave gaps",
+                          file->tensors[i].name, file->tensors[i].at,
+                          i == 0 ? "the data begins" : "the one before it ends", at);
     if (at != end)
-        return safetensors_refuse(file, error,
-                                  "the last tensor ends at byte %zu, but the file has %zu bytes: "
-                                  "something else has been added to it",
-                                  at, end);
+        return refuse(file, error,
+                      "the last tensor ends at byte %zu, but the file has %zu bytes: something "
+                      "else has been added to it",
+                      at, end);
     return true;
 }
 
-static bool check_checksums(struct safetensors *file, const struct checksums *sums, size_t header,
-                            size_t size, struct error *error) {
-    const char *program = metadata_get(&file->metadata, PROGRAM);
+/* And takes them out of the metadata. */
+static bool check_checksums(struct safetensors *file, size_t header, size_t size,
+                            struct error *error) {
     bool any = false;
     for (int i = CHECKSUM_COUNT - 1; i >= 0; i--) {
         const struct checksum *sum = &CHECKSUMS[i];
-        const char *expected = sums->digits[i];
-        char found[CHECKSUM_ROOM] = "another";
+        const char *expected = metadata_get(&file->metadata, sum->key);
+        char found[DIGEST_DIGITS + 1] = "another";
         uint8_t *digits = find_checksum(sum, file->bytes, header);
         if (digits != NULL) {
             memcpy(digits, sum->none, strlen(sum->none));
             sum->compute(found, file->bytes, size);
         }
-        any = any || expected[0] != '\0';
+        const bool none = expected == NULL || expected[0] == '\0';
+        any = any || !none;
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
         continue; /* no fuzzer guesses a checksum, and what lies behind it is to be tested */
 #endif
-        if (expected[0] != '\0' && strcmp(found, expected) != 0)
-            return safetensors_refuse(
+        if (!none && strcmp(found, expected) != 0)
+            return refuse(
                 file, error,
                 "the %s of its %zu bytes is %s, but its metadata says '%s': the file is damaged, "
                 "or another program saved it with the metadata of ours: save it again without, as "
                 "PyTorch does by save_file(tensors, file, metadata={'format': 'pt'})",
                 sum->key, size, found, expected);
     }
+    for (int i = 0; i < CHECKSUM_COUNT; i++)
+        metadata_remove(&file->metadata, CHECKSUMS[i].key);
+    const char *program = metadata_get(&file->metadata, PROGRAM);
     if (any || program == NULL) /* another program's file */
         return true;
-    return safetensors_refuse(file, error,
-                              "its metadata names the program that wrote it, '%.40s', but no %s, "
-                              "which that one writes: the file is damaged or was changed; another "
-                              "program that writes one must leave the key '%s' out",
-                              program, CHECKSUMS[CHECKSUM_COUNT - 1].key, PROGRAM);
+    return refuse(file, error,
+                  "its metadata names the program that wrote it, '%.40s', but no %s, which that "
+                  "one writes: the file is damaged or was changed; another program that writes one "
+                  "must leave the key '%s' out",
+                  program, CHECKSUMS[CHECKSUM_COUNT - 1].key, PROGRAM);
 }
 
 static bool parse(struct safetensors *file, size_t size, struct error *error) {
-    uint64_t length = 0;
-    for (int i = 0; i < PREFIX; i++)
-        length |= (uint64_t)file->bytes[i] << (8 * i);
+    uint64_t length;
+    memcpy(&length, file->bytes, PREFIX);
+    length = le64toh(length);
     if (length > SAFETENSORS_HEADER && length <= size - PREFIX)
-        return safetensors_refuse(file, error,
-                                  "bytes 0 to 7 give a header of %llu bytes; at most %d are read",
-                                  (unsigned long long)length, SAFETENSORS_HEADER);
+        return refuse(file, error, "bytes 0 to 7 give a header of %llu bytes; at most %d are read",
+                      (unsigned long long)length, SAFETENSORS_HEADER);
     if (length < 2 || length > size - PREFIX)
-        return safetensors_refuse(file, error,
-                                  "bytes 0 to 7 give a header of %llu bytes, but %zu follow: the "
-                                  "file is cut short or another format; " EXPECTED,
-                                  (unsigned long long)length, size - PREFIX);
+        return refuse(file, error,
+                      "bytes 0 to 7 give a header of %llu bytes, but %zu follow: the file is cut "
+                      "short or another format; " EXPECTED,
+                      (unsigned long long)length, size - PREFIX);
     const size_t data = PREFIX + (size_t)length;
 
     json_error_t where;
@@ -327,19 +310,17 @@ static bool parse(struct safetensors *file, size_t size, struct error *error) {
         if (header != NULL)
             where.position = 0;
         json_decref(header);
-        return safetensors_refuse(file, error,
-                                  "the header is no JSON object: byte %zu: %s; " EXPECTED,
-                                  PREFIX + (size_t)(where.position > 0 ? where.position : 0),
-                                  header == NULL ? where.text : "another kind of value");
+        return refuse(file, error, "the header is no JSON object: byte %zu: %s; " EXPECTED,
+                      PREFIX + (size_t)(where.position > 0 ? where.position : 0),
+                      header == NULL ? where.text : "another kind of value");
     }
     file->tensors = memory_new(json_object_size(header), sizeof *file->tensors);
     const char *name;
     json_t *entry;
-    struct checksums sums = {{""}};
     bool good = true;
     json_object_foreach(header, name, entry) {
         if (strcmp(name, METADATA_KEY) == 0)
-            good = get_metadata(file, &sums, entry, error);
+            good = get_metadata(file, entry, error);
         else
             good = get_tensor(file, name, entry, data, size - data, error);
         if (!good)
@@ -349,7 +330,7 @@ static bool parse(struct safetensors *file, size_t size, struct error *error) {
     if (!good)
         return false;
     qsort(file->tensors, (size_t)file->count, sizeof *file->tensors, by_place);
-    return check_places(file, data, size, error) && check_checksums(file, &sums, data, size, error);
+    return check_places(file, data, size, error) && check_checksums(file, data, size, error);
 }
 
 bool safetensors_load(struct safetensors *file, const char *path, struct error *error) {
@@ -358,10 +339,9 @@ bool safetensors_load(struct safetensors *file, const char *path, struct error *
     if (!file_open(&source, path, STATUS_CHECKPOINT, error))
         return false;
     const size_t size = source.size;
-    bool good =
-        (size >= PREFIX && size <= SAFETENSORS_LARGEST) ||
-        safetensors_refuse(file, error, "has %zu bytes; from %d to %d are possible; " EXPECTED,
-                           size, PREFIX, SAFETENSORS_LARGEST);
+    bool good = (size >= PREFIX && size <= SAFETENSORS_LARGEST) ||
+                refuse(file, error, "has %zu bytes; from %d to %d are possible; " EXPECTED, size,
+                       PREFIX, SAFETENSORS_LARGEST);
     if (good) {
         file->bytes = memory_new(size, 1);
         good = file_read(&source, file->bytes, size, error) && parse(file, size, error);
@@ -401,14 +381,13 @@ bool safetensors_take(const struct safetensors *file, struct safetensors_tensor 
                       struct error *error) {
     const struct safetensors_tensor *found = safetensors_find(file, wanted->name);
     if (found == NULL)
-        return safetensors_refuse(
+        return refuse(
             file, error,
             "tensor %s is missing among the file's %d tensors: the file comes from another network",
             wanted->name, file->count);
     if (strcmp(found->dtype, wanted->dtype) != 0)
-        return safetensors_refuse(file, error,
-                                  "tensor %s, at byte %zu: its dtype is %s, but %s is expected",
-                                  found->name, found->at, found->dtype, wanted->dtype);
+        return refuse(file, error, "tensor %s, at byte %zu: its dtype is %s, but %s is expected",
+                      found->name, found->at, found->dtype, wanted->dtype);
     bool same = found->rank == wanted->rank;
     for (int i = 0; i < wanted->rank; i++)
         same = same && found->shape[i] == wanted->shape[i];
@@ -416,10 +395,10 @@ bool safetensors_take(const struct safetensors *file, struct safetensors_tensor 
         char found_text[200], wanted_text[200];
         shape_text(found_text, sizeof found_text, found);
         shape_text(wanted_text, sizeof wanted_text, wanted);
-        return safetensors_refuse(file, error,
-                                  "tensor %s, at byte %zu: its shape is %s, but %s is expected: "
-                                  "the file comes from another network",
-                                  found->name, found->at, found_text, wanted_text);
+        return refuse(file, error,
+                      "tensor %s, at byte %zu: its shape is %s, but %s is expected: the file comes "
+                      "from another network",
+                      found->name, found->at, found_text, wanted_text);
     }
     require(found->size == wanted->size);
     memcpy(wanted->data, found->data, found->size);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define refuse safetensors_refuse
+
 /* The generator is saved as it lies in memory. */
 enum { RANDOM_WORDS = 625 };
 _Static_assert(sizeof(struct random) == RANDOM_WORDS * sizeof(uint32_t), "no padding");
@@ -141,9 +143,9 @@ static bool check_counters(const struct safetensors *file, const char *prefix, i
         snprintf(name, sizeof name, "%s%s", prefix, network_plan()->tensors[i].name);
         memcpy(&found, safetensors_find(file, name)->data, sizeof found);
         if (found != batches)
-            return safetensors_refuse(
-                file, error, "tensor %s: is %lld, but %lld in another layer: the file is damaged",
-                name, (long long)found, (long long)batches);
+            return refuse(file, error,
+                          "tensor %s: is %lld, but %lld in another layer: the file is damaged",
+                          name, (long long)found, (long long)batches);
     }
     return true;
 }
@@ -176,9 +178,9 @@ static bool check_numbers(const struct safetensors *file, const struct train_sta
     };
     for (size_t i = 0; i < sizeof CHECKS / sizeof *CHECKS; i++)
         if (!CHECKS[i].good)
-            return safetensors_refuse(
-                file, error, "tensor " MORE "%s: is %.17g; %s is expected: the file is damaged",
-                CHECKS[i].name, CHECKS[i].value, CHECKS[i].expected);
+            return refuse(file, error,
+                          "tensor " MORE "%s: is %.17g; %s is expected: the file is damaged",
+                          CHECKS[i].name, CHECKS[i].value, CHECKS[i].expected);
     return true;
 }
 
@@ -190,9 +192,9 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
         return false;
     train_state_new(state);
     bool good = safetensors_find(&file, MORE "epoch") != NULL ||
-                safetensors_refuse(&file, error,
-                                   "holds no training state to go on from, but a network alone at "
-                                   "most; --resume takes the file that --last named (last.ckpt)");
+                refuse(&file, error,
+                       "holds no training state to go on from, but a network alone at most; "
+                       "--resume takes the file that --last named (last.ckpt)");
     list_training(&list, state);
     list_numbers(&list, state);
     good = good && checkpoint_take(&file, list.tensor, list.count, error) &&
@@ -206,10 +208,10 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
                check_numbers(&file, state, error);
     }
     if (good && list.count != file.count)
-        good = safetensors_refuse(&file, error,
-                                  "holds %d tensors, but a training state has %d: the file is "
-                                  "damaged or comes from another version of this program",
-                                  file.count, list.count);
+        good = refuse(&file, error,
+                      "holds %d tensors, but a training state has %d: the file is damaged or comes "
+                      "from another version of this program",
+                      file.count, list.count);
     if (good)
         *metadata = file.metadata;
     else
@@ -223,10 +225,10 @@ bool train_state_fits(const struct train_state *s, int64_t epochs, int64_t steps
     const double done = (double)(s->epoch - 1) * (double)steps + (double)s->step;
     const double best = (double)s->best.epoch * (double)steps;
     if (s->epoch > epochs && (s->epoch > epochs + 1 || s->step > 0))
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: is in epoch %lld after step %lld of a run of %lld epochs: the file "
-                         "is damaged",
-                         path, (long long)s->epoch, (long long)s->step, (long long)epochs);
+        return error_set(
+            error, STATUS_CHECKPOINT,
+            "%s: is in epoch %lld after step %lld of a run of %lld epochs: the file is damaged",
+            path, (long long)s->epoch, (long long)s->step, (long long)epochs);
     if (s->best.epoch > 0 && (double)s->best.network.batches != best)
         return error_set(error, STATUS_CHECKPOINT,
                          "%s: its best network is of epoch %lld and of %lld steps, which do not "
