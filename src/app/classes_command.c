@@ -1,5 +1,5 @@
 #include "app/commands.h"
-#include "app/json_output.h"
+#include "app/print.h"
 #include "app/workplace.h"
 
 #include <langinfo.h>

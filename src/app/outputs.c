@@ -176,9 +176,9 @@ static bool is_further(const struct found *found, const struct train_state *from
     case NETWORK:
         return at.epoch > after(from->best.epoch);
     case STATE:
-        return at.epoch > from->epoch || (at.epoch == from->epoch && at.step > from->step);
+        return run_log_is_before((struct run_position){from->epoch, from->step}, at);
     case LOG: /* it may be up to an epoch ahead: the records come before the state is saved */
-        return at.epoch > from->epoch + 1 || (at.epoch == from->epoch + 1 && at.step > 0);
+        return run_log_is_before((struct run_position){from->epoch + 1, 0}, at);
     default:
         return false;
     }

@@ -1,6 +1,6 @@
 #include "app/run_log.h"
 
-#include "app/json_output.h"
+#include "app/print.h"
 #include "base/file.h"
 #include "base/memory.h"
 
@@ -31,7 +31,7 @@ struct record {
     char mark[40];
 };
 
-static bool is_before(struct run_position a, struct run_position b) {
+bool run_log_is_before(struct run_position a, struct run_position b) {
     return a.epoch < b.epoch || (a.epoch == b.epoch && a.step < b.step);
 }
 
@@ -102,7 +102,7 @@ static bool read_log(FILE *file, const struct run_position *until, int64_t steps
         const bool begins = record.event == START || (record.event == RESUME && is_first);
         if (is_first && (!begins || record.mark[0] == '\0'))
             break;
-        if (until != NULL && (record.event == END || is_before(*until, record.at)))
+        if (until != NULL && (record.event == END || run_log_is_before(*until, record.at)))
             break;
         if (is_first)
             memcpy(summary->mark, record.mark, sizeof record.mark);
@@ -111,11 +111,11 @@ static bool read_log(FILE *file, const struct run_position *until, int64_t steps
         if (every > 0 && is_first) /* the one before would have been there */
             record.at.step -= record.at.step % every;
         if (record.event >= STEP && summary->gap.epoch == 0 &&
-            (is_before(record.at, next) || is_before(next, record.at)))
+            (run_log_is_before(record.at, next) || run_log_is_before(next, record.at)))
             summary->gap = next;
         if (every > 0 && (is_first || record.event >= STEP))
             next = next_record(record.at, steps, every);
-        if ((begins || record.event >= STEP) && is_before(summary->reached, record.at))
+        if ((begins || record.event >= STEP) && run_log_is_before(summary->reached, record.at))
             summary->reached = record.at;
     }
     summary->torn = ftello(file) != *size;
@@ -229,7 +229,7 @@ bool run_log_reopen(struct run_log *log, const char *path, const char *mark, int
 
 bool run_log_is_whole(const struct run_log *log, int64_t log_every, struct error *error) {
     const struct run_position due = {log->from.epoch, log->from.step - log->from.step % log_every};
-    if (!log->is_file || !is_before(log->reached, due))
+    if (!log->is_file || !run_log_is_before(log->reached, due))
         return true;
     return error_set(error, STATUS_FAILURE,
                      "%s: the log ends in epoch %lld at step %lld, but the run goes on in epoch "
@@ -248,9 +248,7 @@ enum { RECORD_PATIENCE = 1000, END_PATIENCE = 5000 };
 static ssize_t write_to_stream(const struct run_log *log, size_t at, int patience) {
     struct pollfd stream = {.fd = log->descriptor, .events = POLLOUT};
     const size_t size = log->waiting_size - at < PIPE_BUF ? log->waiting_size - at : PIPE_BUF;
-    int ready;
-    while ((ready = poll(&stream, 1, patience)) < 0 && errno == EINTR)
-        ;
+    const int ready = (int)TEMP_FAILURE_RETRY(poll(&stream, 1, patience));
     errno = ready == 0 ? EAGAIN : errno;
     return ready <= 0 ? -1 : write(log->descriptor, log->waiting + at, size);
 }

@@ -12,6 +12,8 @@ struct run_position {
     int64_t epoch, step;
 };
 
+bool run_log_is_before(struct run_position a, struct run_position b);
+
 /* What is in a log that is there. */
 struct run_log_summary {
     char mark[40];               /* the mark of the run that its first record names */

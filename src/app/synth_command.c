@@ -1,5 +1,5 @@
 #include "app/commands.h"
-#include "app/print_line.h"
+#include "app/print.h"
 #include "base/file.h"
 #include "base/folder.h"
 #include "data/synth.h"

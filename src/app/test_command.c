@@ -1,8 +1,7 @@
 #include "app/commands.h"
 #include "app/grid.h"
-#include "app/json_output.h"
 #include "app/outputs.h"
-#include "app/print_line.h"
+#include "app/print.h"
 #include "app/workplace.h"
 #include "base/memory.h"
 

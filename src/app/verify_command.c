@@ -1,7 +1,7 @@
 #include "app/classes.h"
 #include "app/commands.h"
 #include "app/outputs.h"
-#include "app/print_line.h"
+#include "app/print.h"
 #include "app/run_log.h"
 #include "base/digest.h"
 #include "base/memory.h"
@@ -129,11 +129,12 @@ static void check_log(struct verification *v) {
         tell(v, false, "log", path, "is missing, or no run's log");
         return;
     }
-    const int64_t step = every > 0 ? state->step - state->step % every : 0;
-    const struct run_position at = log.reached;
+    const struct run_position at = log.reached, next = {state->epoch + 1, 0};
+    const struct run_position due = {state->epoch,
+                                     every > 0 ? state->step - state->step % every : 0};
     if (strcmp(log.mark, metadata_get(v->about, "run")) != 0)
         tell(v, false, "log", path, "of another run (%s)", log.mark);
-    else if (at.epoch < state->epoch || (at.epoch == state->epoch && at.step < step))
+    else if (run_log_is_before(at, due))
         tell(v, false, "log", path, "records are missing: it ends in epoch %lld after step %lld",
              (long long)at.epoch, (long long)at.step);
     else if (log.gap.epoch > 0 && log.gap.step > 0)
@@ -142,7 +143,7 @@ static void check_log(struct verification *v) {
     else if (log.gap.epoch > 0)
         tell(v, false, "log", path, "the record of the end of epoch %lld is not where it belongs",
              (long long)log.gap.epoch - 1);
-    else if (at.epoch > state->epoch + 1 || (at.epoch == state->epoch + 1 && at.step > 0))
+    else if (run_log_is_before(next, at))
         tell(v, false, "log", path, "whole; further than the state: epoch %lld after step %lld",
              (long long)at.epoch, (long long)at.step);
     else

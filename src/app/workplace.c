@@ -2,7 +2,7 @@
 
 #include "app/classes.h"
 #include "app/cores.h"
-#include "app/print_line.h"
+#include "app/print.h"
 #include "data/synth.h"
 #include "net/checkpoint.h"
 #include "train/train_state.h"

@@ -30,8 +30,8 @@ bool digest_file(char digits[DIGEST_DIGITS + 1], const char *path) {
         memory_failed(PART);
     char *part = memory_new(PART, 1);
     XXH3_128bits_reset(state);
-    while ((got = read(file.descriptor, part, PART)) > 0 || (got < 0 && errno == EINTR))
-        XXH3_128bits_update(state, part, got > 0 ? (size_t)got : 0);
+    while ((got = TEMP_FAILURE_RETRY(read(file.descriptor, part, PART))) > 0)
+        XXH3_128bits_update(state, part, (size_t)got);
     write_digits(digits, XXH3_128bits_digest(state));
     XXH3_freeState(state);
     free(part);

@@ -50,17 +50,15 @@ bool file_open(struct file *file, const char *path, enum status status, struct e
 
 bool file_read(const struct file *file, uint8_t *bytes, size_t size, struct error *error) {
     for (size_t at = 0; at < size;) {
-        ssize_t got = read(file->descriptor, bytes + at, size - at);
-        if (got < 0 && errno == EINTR)
-            continue;
+        const ssize_t got = TEMP_FAILURE_RETRY(read(file->descriptor, bytes + at, size - at));
         if (got < 0)
-            return error_set(error, file->status, "%s: reading failed at byte %zu: %s", file->path,
-                             at, strerror(errno));
+            return error_set_file(error, file->status, file->path, "reading failed at byte %zu: %s",
+                                  at, strerror(errno));
         if (got == 0)
-            return error_set(error, file->status,
-                             "%s: ended at byte %zu, but had %zu bytes when it was opened: "
-                             "something else is changing it",
-                             file->path, at, file->size);
+            return error_set_file(error, file->status, file->path,
+                                  "ended at byte %zu, but had %zu bytes when it was opened: "
+                                  "something else is changing it",
+                                  at, file->size);
         at += (size_t)got;
     }
     return true;
@@ -310,9 +308,7 @@ static bool replacement_begin(struct replacement *names, int *descriptor, const 
 
 static bool write_all(int descriptor, const uint8_t *bytes, size_t size) {
     for (size_t at = 0; at < size;) {
-        ssize_t put = write(descriptor, bytes + at, size - at);
-        if (put < 0 && errno == EINTR)
-            continue;
+        const ssize_t put = TEMP_FAILURE_RETRY(write(descriptor, bytes + at, size - at));
         if (put < 0)
             return false;
         at += (size_t)put;
@@ -322,11 +318,7 @@ static bool write_all(int descriptor, const uint8_t *bytes, size_t size) {
 
 /* On a file system behind a network or a program, a signal can interrupt this, too. */
 static bool sync_whole(int descriptor) {
-    int result;
-    do
-        result = fsync(descriptor);
-    while (result != 0 && errno == EINTR);
-    return result == 0;
+    return TEMP_FAILURE_RETRY(fsync(descriptor)) == 0;
 }
 
 bool file_sync_folder_of(const char *path) {

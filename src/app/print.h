@@ -1,7 +1,14 @@
-/* JSON as the commands write it. */
+/* What the commands print: lines for people, and JSON. */
 #pragma once
 
 #include <jansson.h>
+
+/* Prints a line, which is given without its line feed; what a terminal would act on becomes '?'. */
+void print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* As that, on standard error and in the form of main()'s errors. */
+void print_warning(const char *program, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* How numbers are written: 9 significant digits, enough for every float to be read back exactly. */
 #define JSON_DIGITS JSON_REAL_PRECISION(9)
