@@ -214,19 +214,18 @@ static bool refuse(const struct settings *s, const struct output *o, const struc
     if (last.content == STATE && strcmp(last.mark, found->mark) == 0)
         snprintf(go_on, sizeof go_on, "--resume %s goes on with that run, ", s->last);
     return error_set(error, STATUS_USAGE,
-                     "--%s %s: is there already (%s); %s--overwrite begins a new one in its "
-                     "place, and --model, --last and --log name other files",
+                     "--%s %s: is there already (%s); %s--overwrite begins a new one in its place, "
+                     "and --model, --last and --log name other files",
                      o->option, o->path, found->text, go_on);
 }
 
 /* No option lets a file change its kind. */
 static bool check_kind(const struct output *o, const struct found *found, struct error *error) {
     if (found->content == DATA)
-        return error_set(
-            error, STATUS_USAGE,
-            "--%s %s: is a file of a data set, or has the name of one, and will not be "
-            "overwritten; name another file",
-            o->option, o->path);
+        return error_set(error, STATUS_USAGE,
+                         "--%s %s: is a file of a data set, or has the name of one, and will not "
+                         "be overwritten; name another file",
+                         o->option, o->path);
     if (found->content == NOTHING || found->content == OTHER || found->content == o->content)
         return true;
     return error_set(error, STATUS_USAGE,
@@ -288,12 +287,11 @@ bool outputs_check(const struct outputs *outputs, const struct settings *s, cons
         if (!check_overwriting(&check, o, &found[o - first], error))
             return false;
     if (check.further[0] != '\0')
-        return error_set(
-            error, STATUS_USAGE,
-            "%s: is in epoch %lld after step %lld, but its run has been further: %s; "
-            "that would be lost, until it comes again: --overwrite goes back all the same, "
-            "and --model, --last and --log name other files",
-            s->state, (long long)from->epoch, (long long)from->step, check.further);
+        return error_set(error, STATUS_USAGE,
+                         "%s: is in epoch %lld after step %lld, but its run has been further: %s; "
+                         "that would be lost, until it comes again: --overwrite goes back all the "
+                         "same, and --model, --last and --log name other files",
+                         s->state, (long long)from->epoch, (long long)from->step, check.further);
     for (o = first; o < end; o++)
         if (o->content != LOG)
             file_clean(o->path);

@@ -226,9 +226,9 @@ bool settings_record(const struct settings *settings, bool all, struct metadata 
             (!file_name_beside(text, sizeof text, *name, settings->last) || !metadata_holds(text) ||
              !is_clean(text)))
             return error_set(error, STATUS_USAGE,
-                             "--%s %.60s: a run must find its files again when it goes on, and "
-                             "its state can keep only names in UTF-8 of at most %d bytes, "
-                             "without control characters; name it otherwise",
+                             "--%s %.60s: a run must find its files again when it goes on, and its "
+                             "state can keep only names in UTF-8 of at most %d bytes, without "
+                             "control characters; name it otherwise",
                              row->name, *name, METADATA_VALUE - 1);
         key_of(key, row);
         if (is_path(row) ? *name != NULL : value_text(settings, row, text, sizeof text))
@@ -255,11 +255,10 @@ static bool adopt_path(const struct option_row *row, struct metadata *about, con
     if (!file_path_beside(path, sizeof path, name, state))
         return refuse(state, key, "is too long a name here", error);
     if (row->at != AT(data) && !file_lies_beside(path, state))
-        return error_set(
-            error, STATUS_CHECKPOINT,
-            "%s: its metadata names %s as its run's %s, which is no file in the folder of the "
-            "state or below; if it is the right one, say so with --%s",
-            state, path, key, key);
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: its metadata names %s as its run's %s, which is no file in the "
+                         "folder of the state or below; if it is the right one, say so with --%s",
+                         state, path, key, key);
     metadata_set(about, key, "%s", path);
     return true;
 }

@@ -132,8 +132,8 @@ static json_t *start_record(const struct run *r) {
     const struct workplace *w = &r->workplace;
     const struct trainer *trainer = &r->trainer;
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, "
-        "s:I, s:o, s:o, s:o, s:I, s:s}",
+        "{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, s:I, "
+        "s:o, s:o, s:o, s:I, s:s}",
         "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
         "device_description", r->device, "precision", w->device->tf32 ? "tf32" : "float32", "data",
         json_text(w->folder), "synthetic", w->synthetic, "train_images", (json_int_t)w->train.count,
@@ -275,14 +275,13 @@ static bool check_data(const struct run *r, struct error *error) {
     struct cifar10_names names;
     bool told;
     if (before == NULL || strcmp(before, r->fingerprint) != 0)
-        return error_set(
-            error, STATUS_DATA,
-            "%s: is not the data of the run in %s: its %lld training and %lld test images "
-            "have fingerprint %s, that run's %s training and %s test images have %s; "
-            "name its data with --data",
-            w->folder, state, (long long)w->train.count, (long long)w->test.count, r->fingerprint,
-            train != NULL ? train : "unknown", test != NULL ? test : "unknown",
-            before != NULL ? before : "none");
+        return error_set(error, STATUS_DATA,
+                         "%s: is not the data of the run in %s: its %lld training and %lld test "
+                         "images have fingerprint %s, that run's %s training and %s test images "
+                         "have %s; name its data with --data",
+                         w->folder, state, (long long)w->train.count, (long long)w->test.count,
+                         r->fingerprint, train != NULL ? train : "unknown",
+                         test != NULL ? test : "unknown", before != NULL ? before : "none");
     if (!classes_find(&names, &told, &r->kept, state, error))
         return false;
     const int label = classes_compare(&names, &w->names);
@@ -394,8 +393,8 @@ bool command_train(const struct settings *settings, struct error *error) {
     interrupt_watch();
     if (settings->state != NULL && access(settings->state, F_OK) != 0 && errno == ENOENT)
         return error_set(error, STATUS_CHECKPOINT,
-                         "%s: there is no such training state; cifar-train writes one, "
-                         "last.ckpt, or where --last says",
+                         "%s: there is no such training state; cifar-train writes one, last.ckpt, "
+                         "or where --last says",
                          settings->state);
     struct run *r = memory_new(1, sizeof *r);
     r->settings = *settings;
