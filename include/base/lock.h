@@ -26,9 +26,9 @@ bool lock_is_held(const char *path);
 /* Whether a file of that name could be taken for a lock. */
 bool lock_has_name(const char *path);
 
-/* Writes who holds it: host, process, since when, as lock_take() has done, and `run`, what for (not
- * known yet: ""). */
-void lock_tell(const struct lock *lock, const char *run);
+/* Writes who holds it: host, process, since when, as lock_take() has done, and the mark of
+ * the run that it is for (not known yet: ""). */
+void lock_tell(const struct lock *lock, const char *mark);
 
 /* Gives it back, and removes its file. */
 void lock_release(struct lock *lock);

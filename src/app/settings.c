@@ -423,17 +423,15 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
     }
     if (settings->command == COMMAND_TRAIN && settings->last == NULL)
         settings->last = settings->state != NULL ? settings->state : beside(settings->model);
-    const bool wants_folder = settings->command == COMMAND_SYNTH;
-    if (wants_folder && optind < argc)
-        settings->folder = argv[optind++];
-    const bool wants_state = settings->command == COMMAND_VERIFY;
-    if (wants_state)
+    if (settings->command == COMMAND_SYNTH)
+        settings->folder = optind < argc ? argv[optind++] : "";
+    if (settings->command == COMMAND_VERIFY)
         settings->state = optind < argc ? argv[optind++] : "last.ckpt";
     if (optind < argc)
         return error_set(error, STATUS_USAGE, "'%s': no such word is expected here", argv[optind]);
-    if (wants_folder && (settings->folder == NULL || settings->folder[0] == '\0'))
+    if (settings->folder != NULL && settings->folder[0] == '\0')
         return error_set(error, STATUS_USAGE, "the folder to draw the data set into is expected");
-    if (wants_state && settings->state[0] == '\0')
+    if (settings->state != NULL && settings->state[0] == '\0')
         return error_set(error, STATUS_USAGE, "the name of a training state is expected");
     return true;
 }

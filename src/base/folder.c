@@ -167,10 +167,6 @@ static void replacement_end(struct replacement *r) {
     close(r->descriptor);
 }
 
-static bool exchange(const struct replacement *r) {
-    return renameat2(AT_FDCWD, r->temporary, AT_FDCWD, r->target, RENAME_EXCHANGE) == 0;
-}
-
 static bool move_aside(struct replacement *r) {
     if (!remove_folder(r->aside, NULL) || rename(r->target, r->aside) != 0)
         return false;
@@ -182,7 +178,7 @@ static bool move_aside(struct replacement *r) {
 static bool put_in_place(struct replacement *r) {
     while (rename(r->temporary, r->target) != 0) { /* done where nothing is, or an empty folder */
         if (errno == ENOTEMPTY || errno == EEXIST) {
-            if (exchange(r))
+            if (renameat2(AT_FDCWD, r->temporary, AT_FDCWD, r->target, RENAME_EXCHANGE) == 0)
                 return true;
             if ((errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) && move_aside(r))
                 continue;

@@ -52,19 +52,17 @@ static bool is_ours(int descriptor, char *text, size_t size) {
     return length == 0 || strncmp(text, TITLE, strlen(TITLE)) == 0;
 }
 
-static bool held(const char *path, const char *text, struct error *error) {
-    char who[1024] = "";
-    for (const char *line = text + (*text != '\0' ? strlen(TITLE) : 0); *line != '\0';) {
-        const size_t used = strlen(who), length = strcspn(line, "\n");
-        snprintf(who + used, sizeof who - used, "%s%.*s", used > 0 ? ", " : "", (int)length, line);
-        line += length + (line[length] == '\n');
+/* `text` is what is in the lock's file, which may not have been written yet. */
+static bool held(const char *path, char *text, struct error *error) {
+    char who[1024] = "", *rest = text + (*text != '\0' ? strlen(TITLE) : 0);
+    for (char *line; (line = strsep(&rest, "\n")) != NULL && *line != '\0';) {
+        const size_t used = strlen(who);
+        snprintf(who + used, sizeof who - used, "%s%s", used > 0 ? ", " : "", line);
     }
-    if (who[0] == '\0') /* it has not been written yet */
-        snprintf(who, sizeof who, "which has just begun");
     return error_set(error, STATUS_FAILURE,
                      "%s: is being written by another run (%s): wait for its end, stop it, or name "
                      "other files with --model, --last and --log",
-                     path, who);
+                     path, who[0] != '\0' ? who : "which has just begun");
 }
 
 /* Where the file itself cannot be, either, there is nothing to be said of its lock. */
@@ -84,7 +82,7 @@ static bool foreign(const char *lock, const char *path, struct error *error) {
                      lock, path);
 }
 
-void lock_tell(const struct lock *lock, const char *run) {
+void lock_tell(const struct lock *lock, const char *mark) {
     char text[512], host[128] = "unknown", start[40];
     const time_t now = time(NULL);
     struct tm parts;
@@ -92,9 +90,9 @@ void lock_tell(const struct lock *lock, const char *run) {
         return;
     gethostname(host, sizeof host - 1);
     strftime(start, sizeof start, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
-    const int size =
-        snprintf(text, sizeof text, "%shost %s\nprocess %ld\nstart %s\n%s%s%s", TITLE, host,
-                 (long)getpid(), start, *run != '\0' ? "run " : "", run, *run != '\0' ? "\n" : "");
+    const int size = snprintf(text, sizeof text, "%shost %s\nprocess %ld\nstart %s\n%s%s%s", TITLE,
+                              host, (long)getpid(), start, *mark != '\0' ? "run " : "", mark,
+                              *mark != '\0' ? "\n" : "");
     /* without room on the disk it says nothing, and locks all the same */
     if (ftruncate(lock->descriptor, 0) == 0 &&
         pwrite(lock->descriptor, text, (size_t)size, 0) != size)
