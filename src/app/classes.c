@@ -2,18 +2,16 @@
 
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char KEY[] = "classes";
 
 void classes_record(struct metadata *about, const struct cifar10_names *names) {
+    char text[METADATA_VALUE]; /* the longest names have room in it */
     json_t *list = json_array();
     for (int i = 0; i < CIFAR10_CLASSES; i++)
         json_array_append_new(list, json_string(names->name[i]));
-    char *text = json_dumps(list, JSON_COMPACT);
-    metadata_set(about, KEY, "%s", text);
-    free(text);
+    metadata_set(about, KEY, "%.*s", (int)json_dumpb(list, text, sizeof text, JSON_COMPACT), text);
     json_decref(list);
 }
 

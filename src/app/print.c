@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void print(FILE *to, const char *before, const char *format, va_list arguments)
+    __attribute__((format(printf, 3, 0)));
 static void print(FILE *to, const char *before, const char *format, va_list arguments) {
     char line[8192]; /* the longest path has room in it */
     vsnprintf(line, sizeof line, format, arguments);

@@ -7,29 +7,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool set(struct error *error, enum status status, size_t used, const char *format,
-                va_list arguments) {
-    error->status = status;
-    vsnprintf(error->text + used, sizeof error->text - used, format, arguments);
-    text_clean(error->text);
-    return false;
-}
-
 bool error_set(struct error *error, enum status status, const char *format, ...) {
     va_list arguments;
+    error->status = status;
     va_start(arguments, format);
-    set(error, status, 0, format, arguments);
+    vsnprintf(error->text, sizeof error->text, format, arguments);
     va_end(arguments);
+    text_clean(error->text);
     return false;
 }
 
 bool error_set_file(struct error *error, enum status status, const char *path, const char *format,
                     ...) {
     va_list arguments;
+    error_set(error, status, "%s: ", path);
+    const size_t used = strlen(error->text);
     va_start(arguments, format);
-    snprintf(error->text, sizeof error->text, "%s: ", path);
-    set(error, status, strlen(error->text), format, arguments);
+    vsnprintf(error->text + used, sizeof error->text - used, format, arguments);
     va_end(arguments);
+    text_clean(error->text);
     return false;
 }
 

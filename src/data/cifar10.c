@@ -13,9 +13,9 @@
 
 /* The batches: of the training images, and last that of the test images. */
 enum { FILES = CIFAR10_TRAIN_FILES + 1 };
-static const char *const BATCHES[FILES] = {"data_batch_1.bin", "data_batch_2.bin",
-                                           "data_batch_3.bin", "data_batch_4.bin",
-                                           "data_batch_5.bin", "test_batch.bin"};
+static const char *const BATCH_FILES[FILES] = {"data_batch_1.bin", "data_batch_2.bin",
+                                               "data_batch_3.bin", "data_batch_4.bin",
+                                               "data_batch_5.bin", "test_batch.bin"};
 #define ALL_BATCHES "data_batch_1.bin .. data_batch_5.bin and test_batch.bin"
 
 const char cifar10_names_file[] = "batches.meta.txt";
@@ -35,7 +35,7 @@ const struct cifar10_names cifar10_official_names = {
     {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}};
 
 const char *cifar10_file(enum cifar10_part part, int index) {
-    return BATCHES[part == CIFAR10_TRAIN ? index : CIFAR10_TRAIN_FILES];
+    return BATCH_FILES[part == CIFAR10_TRAIN ? index : CIFAR10_TRAIN_FILES];
 }
 
 static int files_in(enum cifar10_part part) {
@@ -55,7 +55,7 @@ static bool holds(const char *folder, const char *name) {
 static bool holds_batches(const char *folder) {
     bool any = false;
     for (int i = 0; i < FILES; i++)
-        any = any || holds(folder, BATCHES[i]);
+        any = any || holds(folder, BATCH_FILES[i]);
     return any;
 }
 
@@ -288,7 +288,7 @@ bool cifar10_save_names(const struct cifar10_names *names, const char *folder,
 bool cifar10_is_name(const char *name) {
     bool is = strcmp(name, cifar10_names_file) == 0;
     for (int i = 0; i < FILES; i++)
-        is = is || strcmp(name, BATCHES[i]) == 0;
+        is = is || strcmp(name, BATCH_FILES[i]) == 0;
     return is;
 }
 

@@ -13,9 +13,10 @@
  * Asserted: parsed JSON takes at most 100 times its size and 512 KiB; what is refused has an error
  * of the right kind and leaves the network as it was; what is accepted holds only numbers that a
  * training can go on from, and metadata that settings_adopt() refuses or makes settings of that are
- * in their ranges. */
+ * in their ranges, and that names no classes or ten. */
 #include "fuzz.h"
 
+#include "app/classes.h"
 #include "train/train_state.h"
 
 #include <jansson.h>
@@ -167,6 +168,23 @@ static void check_adoption(struct settings settings, const struct metadata *abou
         fuzz_check_error(&error, error.status == STATUS_USAGE ? STATUS_USAGE : STATUS_CHECKPOINT);
 }
 
+/* The names of the classes can be printed, and are found again. */
+static void check_classes(const struct metadata *about) {
+    struct cifar10_names names, again;
+    struct metadata recorded = {0};
+    struct error error;
+    bool told;
+    if (!classes_find(&names, &told, about, PATH, &error)) {
+        fuzz_check_error(&error, STATUS_CHECKPOINT);
+        return;
+    }
+    for (int i = 0; i < CIFAR10_CLASSES; i++)
+        require(cifar10_can_be_name(names.name[i]));
+    classes_record(&recorded, &names);
+    require(classes_find(&again, &told, &recorded, PATH, &error) && told);
+    require(classes_compare(&names, &again) == CIFAR10_CLASSES);
+}
+
 static void check_metadata(const struct metadata *about) {
     require(about->count >= 0 && about->count <= METADATA_MOST);
     for (int i = 0; i < about->count; i++)
@@ -174,6 +192,7 @@ static void check_metadata(const struct metadata *about) {
                 memchr(about->entry[i].value, '\0', METADATA_VALUE) != NULL);
     check_adoption(plain, about);
     check_adoption(particular, about);
+    check_classes(about);
 }
 
 static void check_state(const struct train_state *s) {

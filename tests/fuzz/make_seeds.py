@@ -188,6 +188,8 @@ def checkpoint_seeds():
     seeds["metadata"] = whole(0, {"__metadata__": {"a": "b", "crc32": "12345678", "program": "p"}})
     seeds["metadata_many"] = whole(0, {"__metadata__": {f"key{i}": "x" * i for i in range(40)}})
     seeds["metadata_long"] = whole(0, {"__metadata__": {"k" * 40: "x", "k": "x" * 1100}})
+    seeds["classes"] = whole(0, {"__metadata__": {"classes": json.dumps([str(i) for i in range(10)])}})
+    seeds["classes_few"] = whole(0, {"__metadata__": {"classes": '["cat","\\u0000"]'}})
     seeds["metadata_wrong"] = whole(0, {"__metadata__": {"a": 1}})
     seeds["metadata_list"] = whole(0, {"__metadata__": ["a"]})
     seeds["crc_at_the_end"] = whole(0, b'{"__metadata__":{"a":"1","b":"\\"crc32\\":\\""}}')
