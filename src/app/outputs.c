@@ -13,15 +13,12 @@
 
 /* ---- what a file holds ---- */
 
-static struct run_position position_of(const struct safetensors *file) {
-    struct run_position at;
-    const struct safetensors_tensor *epoch = safetensors_find(file, CHECKPOINT_MORE "epoch");
-    const struct safetensors_tensor *step = safetensors_find(file, CHECKPOINT_MORE "step");
-    const bool known =
-        epoch->size == sizeof at.epoch && step != NULL && step->size == sizeof at.step;
-    memcpy(&at.epoch, known ? epoch->data : &(int64_t){INT64_MAX}, sizeof at.epoch);
-    memcpy(&at.step, known ? step->data : &(int64_t){0}, sizeof at.step);
-    return at;
+/* A number of a state's, which may be no whole number in somebody's file. */
+static int64_t number_of(const struct safetensors *file, const char *name, int64_t otherwise) {
+    const struct safetensors_tensor *tensor = safetensors_find(file, name);
+    if (tensor != NULL && tensor->size == sizeof otherwise)
+        memcpy(&otherwise, tensor->data, sizeof otherwise);
+    return otherwise;
 }
 
 /* The next epoch, whatever a file may say. */
@@ -36,7 +33,8 @@ static void look_at_checkpoint(struct found *found, const struct safetensors *fi
     const bool is_state = safetensors_find(file, CHECKPOINT_MORE "epoch") != NULL;
     found->content = is_state ? STATE : NETWORK;
     if (is_state)
-        found->reached = position_of(file);
+        found->reached = (struct run_position){number_of(file, CHECKPOINT_MORE "epoch", INT64_MAX),
+                                               number_of(file, CHECKPOINT_MORE "step", 0)};
     else if (epoch != NULL)
         found->reached.epoch = after(strtoll(epoch, NULL, 10));
     snprintf(found->mark, sizeof found->mark, "%s", mark != NULL ? mark : "");

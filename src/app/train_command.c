@@ -28,9 +28,9 @@ struct run {
     struct metadata kept;                    /* what that says of itself */
     struct metadata model_about, last_about; /* what the run's two files will say */
     const char *mark;
-    char fingerprint[20]; /* of the data */
-    char device[512];     /* in words */
-    char also[2048];
+    char fingerprint[20];              /* of the data */
+    char device[512], arithmetic[512]; /* in words; all of that which results depend on */
+    char also[2048];                   /* what --resume does not find by itself */
     struct trainer trainer;
     struct run_log log;
     struct live_line line;
@@ -181,41 +181,29 @@ static void print_resume(const struct run *r) {
                    (long long)state->best.epoch, s->model);
 }
 
-/* What results depend on in their last bits: the device without its number of threads. */
-static void arithmetic_of(const struct device *device, char *text, size_t size) {
-    device->ops->describe(device, text, size);
-    char *last = strrchr(text, ',');
-    if (last != NULL && strstr(last, " thread") != NULL)
-        *last = '\0';
-}
-
 /* Warns of what keeps a run that goes on from being as if it had never stopped. */
 static void check_continuity(struct run *r) {
     const struct settings *s = &r->settings;
     struct error warning;
-    char now[512];
     const char *before = metadata_get(&r->kept, "arithmetic"), *log = metadata_get(&r->kept, "log");
     /* a log of another name than the state's may begin here */
     const bool known = log != NULL && s->log != NULL && strcmp(log, s->log) == 0;
     if ((known || r->log.reached.epoch > 0) && !run_log_is_whole(&r->log, s->log_every, &warning))
         on_warning(r, warning.text);
-    arithmetic_of(r->workplace.device, now, sizeof now);
-    if (before != NULL && strcmp(before, now) != 0) {
+    if (before != NULL && strcmp(before, r->arithmetic) != 0) {
         error_set(&warning, STATUS_DEVICE,
                   "the run in %s was computed by: %s; it goes on with: %s; results may differ in "
                   "their last bits from those of a run that never changed",
-                  s->state, before, now);
+                  s->state, before, r->arithmetic);
         on_warning(r, warning.text);
     }
 }
 
 static bool train_and_tell(struct run *r, struct error *error) {
     const struct settings *s = &r->settings;
-    const struct workplace *w = &r->workplace;
     struct trainer *trainer = &r->trainer;
     const struct train_best *best = &trainer->state.best;
     const bool resumes = s->state != NULL, over = trainer->state.epoch > s->epochs;
-    w->device->ops->describe(w->device, r->device, sizeof r->device);
     if (!s->quiet)
         print_settings(r);
     if (!s->quiet && resumes)
@@ -299,7 +287,6 @@ static bool write_about(struct run *r, struct error *error) {
     struct metadata *model = &r->model_about, *last = &r->last_about;
     const struct workplace *w = &r->workplace;
     struct settings kept = r->settings;
-    char text[512];
     unsigned long mark = 0;
     metadata_set(model, "format", "pt"); /* what PyTorch's own tools write and ask for */
     metadata_set(model, "format_version", "1");
@@ -324,18 +311,26 @@ static bool write_about(struct run *r, struct error *error) {
         kept.log = NULL;
     if (!settings_record(&kept, true, last, error))
         return false;
-    arithmetic_of(w->device, text, sizeof text);
-    metadata_set(last, "arithmetic", "%s", text);
+    metadata_set(last, "arithmetic", "%s", r->arithmetic);
     return true;
 }
 
-/* What --resume does not find by itself: settings_adopt(). */
-static void write_also(char *also, size_t size, const struct settings *s) {
+/* What there is to say of the run: device, data, files. */
+static void describe(struct run *r) {
+    const struct settings *s = &r->settings;
+    const struct workplace *w = &r->workplace;
     const bool model = !file_lies_beside(s->model, s->last);
     const bool log =
         s->log != NULL && (!run_log_lasts(s->log) || !file_lies_beside(s->log, s->last));
-    snprintf(also, size, "%s%s%s%s", model ? " --model " : "", model ? s->model : "",
+    snprintf(r->also, sizeof r->also, "%s%s%s%s", model ? " --model " : "", model ? s->model : "",
              log ? " --log " : "", log ? s->log : "");
+    snprintf(r->fingerprint, sizeof r->fingerprint, "%016llx",
+             (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
+    w->device->ops->describe(w->device, r->device, sizeof r->device);
+    snprintf(r->arithmetic, sizeof r->arithmetic, "%s", r->device);
+    char *last = strrchr(r->arithmetic, ','); /* results do not depend on the number of threads */
+    if (last != NULL && strstr(last, " thread") != NULL)
+        *last = '\0';
 }
 
 /* Once the files are locked and the data is there. */
@@ -361,16 +356,12 @@ static bool train_with(struct run *r, struct error *error) {
         .last_is_from = s->state != NULL && file_same(s->state, s->last),
         .stop_if_unsaved = s->stop_if_unsaved,
     };
-    write_also(r->also, sizeof r->also, s);
-    snprintf(r->fingerprint, sizeof r->fingerprint, "%016llx",
-             (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
-    if (!write_about(r, error))
-        return false;
-    if (from != NULL &&
-        (!check_data(r, error) ||
-         !train_state_fits(from, s->epochs, trainer_steps(&settings, &w->train), s->state, error)))
-        return false;
-    if (!outputs_check(&r->outputs, s, r->mark, from, &r->kept, &r->last_about, error))
+    describe(r);
+    if (!write_about(r, error) ||
+        (from != NULL && (!check_data(r, error) ||
+                          !train_state_fits(from, s->epochs, trainer_steps(&settings, &w->train),
+                                            s->state, error))) ||
+        !outputs_check(&r->outputs, s, r->mark, from, &r->kept, &r->last_about, error))
         return false;
     if (!outputs_tell(&r->outputs, r->mark, &warning))
         warn(r, warning.text);

@@ -269,10 +269,10 @@ static bool may_replace(const char *target, const struct stat *file) {
 struct replacement {
     char target[PATH_MAX];
     char temporary[TEMPORARY];
+    int descriptor; /* of the temporary file */
 };
 
-static bool replacement_begin(struct replacement *names, int *descriptor, const char *path,
-                              struct error *error) {
+static bool replacement_begin(struct replacement *r, const char *path, struct error *error) {
     struct stat info;
     if (path[0] == '\0')
         return error_set(error, STATUS_FAILURE, "an empty name was given for a file to write");
@@ -282,27 +282,26 @@ static bool replacement_begin(struct replacement *names, int *descriptor, const 
                       kind_of(info.st_mode));
     if (!there && file_is_dangling(path, error))
         return false;
-    if (!find_target(names->target, path, error))
+    if (!find_target(r->target, path, error))
         return false;
-    if (there && !may_replace(names->target, &info))
+    if (there && !may_replace(r->target, &info))
         return refuse(error, path,
                       "cannot be replaced: it is somebody else's, in a folder where files are "
                       "replaced by their owners only (sticky); name another");
-    snprintf(names->temporary, sizeof names->temporary, "%s.cifar-%ld.tmp", names->target,
-             (long)getpid());
+    snprintf(r->temporary, sizeof r->temporary, "%s.cifar-%ld.tmp", r->target, (long)getpid());
     /* never more open than the file in whose place it comes */
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode = there ? 0600 : 0666;
-    *descriptor = open(names->temporary, flags, mode);
-    if (*descriptor < 0 && errno == EEXIST) {
-        remove_dead(names->temporary, NULL);
-        *descriptor = open(names->temporary, flags, mode);
+    r->descriptor = open(r->temporary, flags, mode);
+    if (r->descriptor < 0 && errno == EEXIST) {
+        remove_dead(r->temporary, NULL);
+        r->descriptor = open(r->temporary, flags, mode);
     }
-    if (*descriptor < 0)
+    if (r->descriptor < 0)
         return refuse(error, path, "cannot be written: creating %s beside it failed: %s",
-                      names->temporary, strerror(errno));
-    flock(*descriptor, LOCK_EX | LOCK_NB);
+                      r->temporary, strerror(errno));
+    flock(r->descriptor, LOCK_EX | LOCK_NB);
     if (there)
-        take_over(*descriptor, names->target, &info);
+        take_over(r->descriptor, r->target, &info);
     return true;
 }
 
@@ -335,29 +334,25 @@ bool file_sync_folder_of(const char *path) {
 }
 
 bool file_replace(const char *path, const void *bytes, size_t size, struct error *error) {
-    struct replacement names;
-    int descriptor;
-    if (!replacement_begin(&names, &descriptor, path, error))
+    struct replacement r;
+    if (!replacement_begin(&r, path, error))
         return false;
-    const int lock = fcntl(descriptor, F_DUPFD_CLOEXEC, 0); /* until it has its name */
-    bool written = write_all(descriptor, bytes, size) && sync_whole(descriptor);
+    const int lock = fcntl(r.descriptor, F_DUPFD_CLOEXEC, 0); /* until it has its name */
+    bool written = write_all(r.descriptor, bytes, size) && sync_whole(r.descriptor);
     int reason = errno;
-    if (close(descriptor) != 0 && written) {
-        written = false;
-        reason = errno;
-    }
-    if (written && rename(names.temporary, names.target) != 0) {
-        written = false;
+    const bool closed = close(r.descriptor) == 0;
+    if (written) {
+        written = closed && rename(r.temporary, r.target) == 0;
         reason = errno;
     }
     if (lock >= 0)
         close(lock);
     if (!written) {
-        unlink(names.temporary);
+        unlink(r.temporary);
         return refuse(error, path, "could not be written (%zu bytes): %s; nothing has been changed",
                       size, strerror(reason));
     }
-    if (!file_sync_folder_of(names.target))
+    if (!file_sync_folder_of(r.target))
         return refuse(error, path, "was written, but its folder could not be synced: %s",
                       strerror(errno));
     return true;
@@ -434,12 +429,11 @@ bool file_keep(const char *path, int keep, struct error *error) {
 }
 
 bool file_check_replaceable(const char *path, struct error *error) {
-    struct replacement names;
-    int descriptor;
-    if (!replacement_begin(&names, &descriptor, path, error))
+    struct replacement r;
+    if (!replacement_begin(&r, path, error))
         return false;
-    close(descriptor);
-    unlink(names.temporary);
+    close(r.descriptor);
+    unlink(r.temporary);
     return true;
 }
 
