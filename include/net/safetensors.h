@@ -36,6 +36,9 @@ struct safetensors_tensor {
     size_t at;   /* where it begins in the file that was read */
 };
 
+/* Bytes of an element; 0: the format has no such dtype. */
+size_t safetensors_size(const char *dtype);
+
 /* Writes a file, all or nothing (file_replace), tensors with larger elements first, so that all are
  * aligned. Metadata that is no UTF-8 is left out, the checksums added. Errors as file_replace. */
 bool safetensors_save(const char *path, const struct safetensors_tensor *tensors, int count,

@@ -29,9 +29,9 @@ static const struct {
     {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8},
 };
 
-static size_t dtype_size(const char *name) {
+size_t safetensors_size(const char *dtype) {
     for (size_t i = 0; i < sizeof DTYPES / sizeof *DTYPES; i++)
-        if (strcmp(DTYPES[i].name, name) == 0)
+        if (strcmp(DTYPES[i].name, dtype) == 0)
             return DTYPES[i].size;
     return 0;
 }
@@ -105,7 +105,7 @@ bool safetensors_save(const char *path, const struct safetensors_tensor *given, 
     int ordered = 0;
     for (size_t width = 8; width > 0; width /= 2)
         for (int i = 0; i < count; i++)
-            if (dtype_size(given[i].dtype) == width)
+            if (safetensors_size(given[i].dtype) == width)
                 tensors[ordered++] = given[i];
     require(ordered == count);
     char *header = header_of(tensors, count, metadata);
@@ -150,7 +150,7 @@ static bool get_shape(struct safetensors_tensor *tensor, const json_t *shape) {
 
 /* The bytes that the shape needs; false if there are more than any file has. */
 static bool bytes_needed(const struct safetensors_tensor *tensor, size_t *needed) {
-    *needed = dtype_size(tensor->dtype);
+    *needed = safetensors_size(tensor->dtype);
     for (int i = 0; i < tensor->rank; i++)
         if (__builtin_mul_overflow(*needed, (size_t)tensor->shape[i], needed))
             return false;
@@ -170,7 +170,7 @@ static bool get_tensor(struct safetensors *file, const char *name, const json_t 
                       "the header names a tensor '%.60s...', longer than %d bytes; " EXPECTED, name,
                       SAFETENSORS_NAME - 1);
     snprintf(tensor->name, sizeof tensor->name, "%s", name);
-    if (dtype == NULL || dtype_size(dtype) == 0)
+    if (dtype == NULL || safetensors_size(dtype) == 0)
         return refuse(file, error,
                       "tensor %s: dtype is %.20s; one of F32, I64 or another of the safetensors "
                       "format is expected",

@@ -47,21 +47,15 @@ struct list {
     int count;
 };
 
-static void add(struct list *list, const char *name, const char *dtype, int words, size_t size,
+static void add(struct list *list, const char *name, const char *dtype, int count,
                 const void *data) {
     struct safetensors_tensor *to = &list->tensor[list->count++];
-    *to = (struct safetensors_tensor){
-        .rank = words > 1, .shape = {words}, .size = size, .data = (void *)(uintptr_t)data};
+    *to = (struct safetensors_tensor){.rank = count > 1,
+                                      .shape = {count},
+                                      .size = (size_t)count * safetensors_size(dtype),
+                                      .data = (void *)(uintptr_t)data};
     snprintf(to->name, sizeof to->name, MORE "%s", name);
     snprintf(to->dtype, sizeof to->dtype, "%s", dtype);
-}
-
-static void add_whole(struct list *list, const char *name, const int64_t *value) {
-    add(list, name, "I64", 1, sizeof *value, value);
-}
-
-static void add_real(struct list *list, const char *name, const double *value) {
-    add(list, name, "F64", 1, sizeof *value, value);
 }
 
 /* A block of Adam's, as one tensor for each parameter. */
@@ -83,18 +77,18 @@ static void list_training(struct list *list, const struct train_state *s) {
 }
 
 static void list_numbers(struct list *list, const struct train_state *s) {
-    add_whole(list, "adam.step", &s->adam_step);
-    add(list, "random", "U32", RANDOM_WORDS, sizeof s->random, &s->random);
-    add_whole(list, "epoch", &s->epoch);
-    add_whole(list, "step", &s->step);
-    add_real(list, "loss.total", &s->total);
-    add_real(list, "loss.running", &s->running);
-    add_whole(list, "best.epoch", &s->best.epoch);
+    add(list, "adam.step", "I64", 1, &s->adam_step);
+    add(list, "random", "U32", RANDOM_WORDS, &s->random);
+    add(list, "epoch", "I64", 1, &s->epoch);
+    add(list, "step", "I64", 1, &s->step);
+    add(list, "loss.total", "F64", 1, &s->total);
+    add(list, "loss.running", "F64", 1, &s->running);
+    add(list, "best.epoch", "I64", 1, &s->best.epoch);
 }
 
 static void list_best(struct list *list, const struct train_state *s) {
-    add_real(list, "best.accuracy", &s->best.accuracy);
-    add_real(list, "best.loss", &s->best.loss);
+    add(list, "best.accuracy", "F64", 1, &s->best.accuracy);
+    add(list, "best.loss", "F64", 1, &s->best.loss);
     checkpoint_list(list->tensor + list->count, &s->best.network, MORE "best.");
     list->count += NETWORK_TENSORS;
 }
