@@ -34,6 +34,9 @@ struct cifar10_names {
 /* Whether it can be one: 1 to 31 bytes of printable ASCII, nothing that a terminal would act on. */
 bool cifar10_can_be_name(const char *text);
 
+/* The first label that two call by different names, or CIFAR10_CLASSES. */
+int cifar10_compare_names(const struct cifar10_names *a, const struct cifar10_names *b);
+
 /* The official names: airplane, automobile, ..., truck. */
 extern const struct cifar10_names cifar10_official_names;
 

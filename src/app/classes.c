@@ -37,10 +37,3 @@ bool classes_find(struct cifar10_names *names, bool *told, const struct metadata
                              "file is damaged or was changed",
                              path, KEY, text, CIFAR10_NAME - 1);
 }
-
-int classes_compare(const struct cifar10_names *a, const struct cifar10_names *b) {
-    int label = 0;
-    while (label < CIFAR10_CLASSES && strcmp(a->name[label], b->name[label]) == 0)
-        label++;
-    return label;
-}

@@ -13,6 +13,3 @@ void classes_record(struct metadata *about, const struct cifar10_names *names);
  * there is no such array. */
 bool classes_find(struct cifar10_names *names, bool *told, const struct metadata *about,
                   const char *path, struct error *error);
-
-/* The first class that two call by different names, or CIFAR10_CLASSES. */
-int classes_compare(const struct cifar10_names *a, const struct cifar10_names *b);

@@ -272,7 +272,7 @@ static bool check_data(const struct run *r, struct error *error) {
                          test != NULL ? test : "unknown", before != NULL ? before : "none");
     if (!classes_find(&names, &told, &r->kept, state, error))
         return false;
-    const int label = classes_compare(&names, &w->names);
+    const int label = cifar10_compare_names(&names, &w->names);
     return !told || label == CIFAR10_CLASSES ||
            error_set(error, STATUS_DATA,
                      "%s: calls class %d '%s', but in the run in %s it is '%s'; name that run's "

@@ -78,7 +78,7 @@ static bool find_classes(struct judgement *j, const struct workplace *w,
     bool told;
     if (!classes_find(&j->classes, &told, &j->about, settings->model, error))
         return false;
-    const int label = classes_compare(&j->classes, &w->names);
+    const int label = cifar10_compare_names(&j->classes, &w->names);
     if (!told)
         print_warning(settings->program,
                       "%s: does not name its classes; CIFAR-10's names are assumed",

@@ -114,13 +114,13 @@ static const char *obstacle(const char *target, const struct stat *info) {
 
 static bool replacement_begin(struct replacement *r, const char *path, folder_owns *owns,
                               struct error *error) {
-    struct stat info;
-    const bool there = realpath(path, r->target) != NULL && stat(r->target, &info) == 0;
-    if (!there && errno != ENOENT)
+    r->owns = owns;
+    r->there = realpath(path, r->target) != NULL && stat(r->target, &r->info) == 0;
+    if (!r->there && errno != ENOENT)
         return refuse(error, path, "the folder cannot be made: %s", strerror(errno));
-    if (!there) {
+    if (!r->there) {
         /* if it is a folder by now, another has put it there, and it is replaced like any other */
-        if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode))
+        if (lstat(path, &r->info) == 0 && S_ISLNK(r->info.st_mode))
             return refuse(error, path,
                           "is a link that leads to no folder; remove it or make its folder");
         size_t length = strlen(path);
@@ -128,7 +128,7 @@ static bool replacement_begin(struct replacement *r, const char *path, folder_ow
             length--;
         snprintf(r->target, sizeof r->target, "%.*s", (int)length, path);
     } else {
-        const char *what = obstacle(r->target, &info);
+        const char *what = obstacle(r->target, &r->info);
         if (what != NULL)
             return refuse(error, path, "is %s and cannot be replaced; name another folder", what);
         /* if it is gone by now, another has moved it aside, and puts its own there */
@@ -138,14 +138,10 @@ static bool replacement_begin(struct replacement *r, const char *path, folder_ow
     snprintf(r->temporary, sizeof r->temporary, "%s.cifar-%ld.tmp", r->target, (long)getpid());
     snprintf(r->aside, sizeof r->aside, "%s.cifar-%ld.old", r->target, (long)getpid());
     r->old = r->temporary;
-    r->owns = owns;
     file_remove_leftovers(r->target, ".tmp", remove_abandoned, r);
-    if (!make_locked(r))
-        return refuse(error, path, "cannot be written: creating %s beside it failed: %s",
-                      r->temporary, strerror(errno));
-    r->there = there;
-    r->info = info;
-    return true;
+    return make_locked(r) ||
+           refuse(error, path, "cannot be written: creating %s beside it failed: %s", r->temporary,
+                  strerror(errno));
 }
 
 /* What was somebody's stays so, as far as this process may give it to him. */

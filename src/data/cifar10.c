@@ -209,6 +209,13 @@ bool cifar10_can_be_name(const char *text) {
     return text[length] == '\0' && length > 0 && length < CIFAR10_NAME;
 }
 
+int cifar10_compare_names(const struct cifar10_names *a, const struct cifar10_names *b) {
+    int label = 0;
+    while (label < CIFAR10_CLASSES && strcmp(a->name[label], b->name[label]) == 0)
+        label++;
+    return label;
+}
+
 bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct error *error) {
     enum { MOST = 1024 }; /* bytes; the original has 61 */
     char path[PATH_MAX], text[MOST + 1];

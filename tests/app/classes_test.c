@@ -37,7 +37,7 @@ static void names_survive(void **state) {
     assert_int_equal(about.count, 1);
     assert_true(find(&about));
     assert_true(told);
-    assert_int_equal(classes_compare(&found, &names), CIFAR10_CLASSES);
+    assert_int_equal(cifar10_compare_names(&found, &names), CIFAR10_CLASSES);
 }
 
 static void without_names_they_are_the_official_ones(void **state) {
@@ -45,7 +45,7 @@ static void without_names_they_are_the_official_ones(void **state) {
     (void)state;
     assert_true(find(&about));
     assert_false(told);
-    assert_int_equal(classes_compare(&found, &cifar10_official_names), CIFAR10_CLASSES);
+    assert_int_equal(cifar10_compare_names(&found, &cifar10_official_names), CIFAR10_CLASSES);
 }
 
 /* A name may come twice, as in a data set's file. */
@@ -106,9 +106,9 @@ static void the_first_difference_is_told(void **state) {
     struct cifar10_names names = cifar10_official_names;
     (void)state;
     strcpy(names.name[9], "lorry");
-    assert_int_equal(classes_compare(&names, &cifar10_official_names), 9);
+    assert_int_equal(cifar10_compare_names(&names, &cifar10_official_names), 9);
     strcpy(names.name[0], "plane");
-    assert_int_equal(classes_compare(&cifar10_official_names, &names), 0);
+    assert_int_equal(cifar10_compare_names(&cifar10_official_names, &names), 0);
 }
 
 int main(void) {

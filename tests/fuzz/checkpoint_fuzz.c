@@ -182,7 +182,7 @@ static void check_classes(const struct metadata *about) {
         require(cifar10_can_be_name(names.name[i]));
     classes_record(&recorded, &names);
     require(classes_find(&again, &told, &recorded, PATH, &error) && told);
-    require(classes_compare(&names, &again) == CIFAR10_CLASSES);
+    require(cifar10_compare_names(&names, &again) == CIFAR10_CLASSES);
 }
 
 static void check_metadata(const struct metadata *about) {
