@@ -84,12 +84,27 @@ static struct run_position next_record(struct run_position at, int64_t steps, in
     return (struct run_position){at.epoch + 1, 0};
 }
 
+/* The file, if it is a regular one. */
+static FILE *open_to_read(const char *path) {
+    struct file file;
+    struct error error;
+    if (!file_open(&file, path, STATUS_FAILURE, &error))
+        return NULL;
+    FILE *stream = fdopen(file.descriptor, "r");
+    if (stream == NULL)
+        memory_failed(sizeof *stream);
+    return stream;
+}
+
 /* Reads a log that begins with a record of a run, as far as its lines are whole and, if it is to go
  * on from `until` (or else NULL), to there; `*size` becomes how long that is. What is no record of
  * this program's belongs to it, wherever it comes from. Looks for a gap as run_log_summarize()
- * does. False: it could not be read. */
-static bool read_log(FILE *file, const struct run_position *until, int64_t steps, int64_t every,
-                     struct run_log_summary *summary, off_t *size) {
+ * does. False: it could not be read, errno says why. */
+static bool read_log(const char *path, const struct run_position *until, int64_t steps,
+                     int64_t every, struct run_log_summary *summary, off_t *size) {
+    FILE *file = open_to_read(path);
+    if (file == NULL)
+        return false;
     struct run_position next = {0};
     char *line = memory_new(LONGEST, 1);
     *summary = (struct run_log_summary){0};
@@ -118,32 +133,19 @@ static bool read_log(FILE *file, const struct run_position *until, int64_t steps
         if ((begins || record.event >= STEP) && run_log_is_before(summary->reached, record.at))
             summary->reached = record.at;
     }
+    const bool read = ferror(file) == 0;
+    const int reason = errno;
     summary->torn = ftello(file) != *size;
     free(line);
-    return ferror(file) == 0;
-}
-
-/* The file, if it is a regular one. */
-static FILE *open_to_read(const char *path) {
-    struct file file;
-    struct error error;
-    if (!file_open(&file, path, STATUS_FAILURE, &error))
-        return NULL;
-    FILE *stream = fdopen(file.descriptor, "r");
-    if (stream == NULL)
-        memory_failed(sizeof *stream);
-    return stream;
+    fclose(file);
+    errno = reason;
+    return read;
 }
 
 bool run_log_summarize(const char *path, int64_t steps, int64_t every,
                        struct run_log_summary *summary) {
     off_t size;
-    FILE *file = open_to_read(path);
-    if (file == NULL)
-        return false;
-    const bool read = read_log(file, NULL, steps, every, summary, &size);
-    fclose(file);
-    return read && size > 0;
+    return read_log(path, NULL, steps, every, summary, &size) && size > 0;
 }
 
 /* ---- opening ---- */
@@ -205,24 +207,19 @@ bool run_log_open(struct run_log *log, const char *path, struct error *error) {
 bool run_log_reopen(struct run_log *log, const char *path, const char *mark, int64_t epoch,
                     int64_t step, struct error *error) {
     struct run_log_summary summary = {0};
-    off_t size = 0;
+    off_t size;
     if (!open_log(log, path, 0, error))
         return false;
     log->from = (struct run_position){epoch, step};
     if (!log->is_file)
         return true;
-    FILE *file = open_to_read(path);
-    const bool read = file != NULL && read_log(file, &log->from, 0, 0, &summary, &size);
-    const int reason = errno;
-    if (file != NULL)
-        fclose(file);
-    if (read && strcmp(summary.mark, mark) == 0)
+    const bool read = read_log(path, &log->from, 0, 0, &summary, &size);
+    const bool own = read && strcmp(summary.mark, mark) == 0;
+    if (own)
         log->reached = summary.reached;
-    else
-        size = 0;
-    if (read && ftruncate(log->descriptor, size) == 0)
+    if (read && ftruncate(log->descriptor, own ? size : 0) == 0)
         return true;
-    failed(log, read ? "cut" : "read", read ? errno : reason, error);
+    failed(log, read ? "cut" : "read", errno, error);
     close(log->descriptor);
     return false;
 }

@@ -155,10 +155,9 @@ bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part 
     for (int i = 0; good && i < files_in(part); i++) {
         struct file file;
         char path[PATH_MAX];
-        if (!open_batch(&file, path, folder, part, i, error)) {
-            good = false;
+        good = open_batch(&file, path, folder, part, i, error);
+        if (!good)
             break;
-        }
         const size_t size = file.size < most - read ? file.size : most - read;
         if (size > 0) {
             images->records = memory_resize(images->records, read + size);
