@@ -4,9 +4,14 @@
     make_seeds.py FOLDER      writes FOLDER/TARGET/* and FOLDER/TARGET.dict
 """
 import json
+import math
 import pathlib
 import struct
 import sys
+
+sys.dont_write_bytecode = True
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+from checkpoints import pack, text_of
 
 folder = pathlib.Path(sys.argv[1])
 
@@ -57,42 +62,28 @@ SETTINGS = {"epochs": "5", "batch": "10", "lr": "0.001", "weight_decay": "0.0001
             "save_every": "0", "model": "best.ckpt", "data": "data", "log": "run.jsonl"}
 
 
-def size_of(dtype, shape):
-    size = SIZES[dtype]
-    for dimension in shape:
-        size *= dimension
-    return size
-
-
 def layout(tensors, metadata=None):
-    """The header as an object, the bytes of the data, and where each tensor begins in them."""
+    """The header as an object, the size of the data, and where each tensor begins in it."""
     header, at, places = {}, 0, {}
     if metadata is not None:
         header["__metadata__"] = metadata
     for name, dtype, shape in sorted(tensors, key=lambda tensor: -SIZES[tensor[1]]):
-        size = size_of(dtype, shape)
+        size = SIZES[dtype] * math.prod(shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
         places[name] = at
         at += size
     return header, at, places
 
 
-def text_of(header):
-    return json.dumps(header, separators=(",", ":")).encode()
-
-
 def header_only(bits, header, data, patches=()):
     """patches: offset and eight bytes"""
     return (bytes([bits | HEADER_ONLY | len(patches) << PATCHES_AT]) +
             data.to_bytes(2, "little") +
-            b"".join(at.to_bytes(2, "little") + value for at, value in patches) +
-            (header if isinstance(header, bytes) else text_of(header)))
+            b"".join(at.to_bytes(2, "little") + value for at, value in patches) + text_of(header))
 
 
 def whole(bits, header, data=b"", length=None):
-    text = header if isinstance(header, bytes) else text_of(header)
-    length = len(text) if length is None else length
-    return bytes([bits]) + struct.pack("<Q", length) + text + data
+    return bytes([bits]) + pack(header, data, length)
 
 
 def i64(value):
@@ -110,71 +101,62 @@ def f32(value):
 def checkpoint_seeds():
     seeds = {}
 
-    # what is accepted, and such files with one number that is not
-    header, size, at = layout(NETWORK, OURS)
-    seeds["network"] = header_only(0, header, size)
-    seeds["network_pytorch"] = header_only(0, layout(NETWORK)[0], size)
-    seeds["network_format_pt"] = header_only(0, layout(NETWORK, {"format": "pt"})[0], size)
-    seeds["network_without_crc"] = header_only(0, layout(NETWORK, {"program": "x"})[0], size)
-    seeds["network_resumed"] = header_only(RESUME, header, size)
-    seeds["network_with_more"] = header_only(
-        0, *layout(NETWORK + [("run.more", "U8", [3])], OURS)[:2])
-    seeds["network_with_stranger"] = header_only(
-        0, *layout(NETWORK + [("stranger", "U8", [3])], OURS)[:2])
-    seeds["network_missing_one"] = header_only(0, *layout(NETWORK[1:], OURS)[:2])
-    seeds["network_numbers"] = header_only(0, header, size, [
-        (at["conv1.weight"], f32(1.5)), (at["bn5.running_var"], f32(3e38)),
-        (at["bn1.num_batches_tracked"], i64(5000))])
-    for name, tensor, value in (("nan", "conv2.weight", f32(float("nan"))),
-                                ("infinite", "bn2.running_mean", f32(float("-inf"))),
-                                ("variance", "bn4.running_var", f32(-1)),
-                                ("counter", "bn1.num_batches_tracked", i64(-1))):
-        seeds[f"network_{name}"] = header_only(0, header, size, [(at[tensor], value)])
+    def made(name, tensors, metadata, *patches, bits=0):
+        """patches: a tensor, bytes that it begins with, and, if they are further on, where"""
+        header, size, at = layout(tensors, metadata)
+        seeds[name] = header_only(bits, header, size, [(at[t] + sum(further), value) for t, value, *further in patches])
 
+    # what is accepted, and such files with one thing that is not
+    made("network", NETWORK, OURS)
+    made("network_pytorch", NETWORK, None)
+    made("network_format_pt", NETWORK, {"format": "pt"})
+    made("network_without_crc", NETWORK, {"program": "x"})
+    made("network_resumed", NETWORK, OURS, bits=RESUME)
+    made("network_with_more", NETWORK + [("run.more", "U8", [3])], OURS)
+    made("network_with_stranger", NETWORK + [("stranger", "U8", [3])], OURS)
+    made("network_missing_one", NETWORK[1:], OURS)
+    made("network_numbers", NETWORK, OURS, ("conv1.weight", f32(1.5)), ("bn5.running_var", f32(3e38)),
+         ("bn1.num_batches_tracked", i64(5000)))
+    made("network_nan", NETWORK, OURS, ("conv2.weight", f32(float("nan"))))
+    made("network_infinite", NETWORK, OURS, ("bn2.running_mean", f32(float("-inf"))))
+    made("network_variance", NETWORK, OURS, ("bn4.running_var", f32(-1)))
+    made("network_counter", NETWORK, OURS, ("bn1.num_batches_tracked", i64(-1)))
     for name, dtype, shape in (("dtype", "I32", [2]), ("shape", "F32", [2, 1]), ("longer", "F32", [3]),
                                ("rank_eight", "U8", [1, 1, 1, 1, 1, 1, 1, 8])):
-        seeds[f"network_other_{name}"] = header_only(
-            0, *layout([("conv1.bias", dtype, shape) if t[0] == "conv1.bias" else t
-                        for t in NETWORK], OURS)[:2])
+        other = [("conv1.bias", dtype, shape) if t[0] == "conv1.bias" else t for t in NETWORK]
+        made(f"network_other_{name}", other, OURS)
 
-    about = OURS | SETTINGS
-    header, size, at = layout(STATE, about)
-    first = [(at["run.epoch"], i64(1))]
-    seeds["state"] = header_only(RESUME, header, size, first)
-    seeds["state_as_network"] = header_only(0, header, size, first)
-    seeds["state_settings"] = header_only(RESUME, layout(STATE, about | {
-        "epochs": "7", "batch": "20", "lr": "0.5", "device": "cpu", "precision": "tf32",
-        "limit": "77"})[0], size, first)
+    def state(name, *patches, tensors=STATE, **settings):
+        made(f"state{name}", tensors, OURS | SETTINGS | settings, ("run.epoch", i64(1)), *patches, bits=RESUME)
+
+    state("")
+    made("state_as_network", STATE, OURS | SETTINGS, ("run.epoch", i64(1)))
+    state("_settings", epochs="7", batch="20", lr="0.5", device="cpu", precision="tf32", limit="77")
     for key, value in (("epochs", "0"), ("lr", "nan"), ("precision", "float64"), ("device", ""),
                        ("seed", "9223372036854775808"), ("limit", "-1"), ("batch", "10 ")):
-        seeds[f"state_{key}"] = header_only(
-            RESUME, layout(STATE, about | {key: value})[0], size, first)
-    seeds["state_bare"] = header_only(RESUME, layout(STATE)[0], size, first)
-    seeds["state_middle"] = header_only(RESUME, header, size, [
-        (at["run.epoch"], i64(2)), (at["run.step"], i64(100)), (at["run.adam.step"], i64(5100)),
-        (at["run.loss.total"], f64(7.5)), (at["run.loss.running"], f64(2.5)),
-        (at["bn5.num_batches_tracked"], i64(5100)), (at["run.random"] + 4 * 623, f32(0))])
-    for name, tensor, value in (("epoch_zero", "epoch", i64(0)), ("epoch_large", "epoch", i64(1 << 40)),
-                                ("loss", "loss.total", f64(float("nan"))),
-                                ("running", "loss.running", f64(-1)),
-                                ("exp_avg_sq", "exp_avg_sq.fc1.weight", f32(-1)),
-                                ("step", "step", i64(-1)), ("best_epoch", "best.epoch", i64(1))):
-        seeds[f"state_{name}"] = header_only(RESUME, header, size,
-                                             first + [(at[f"run.{tensor}"], value)])
-    seeds["state_random"] = header_only(RESUME, header, size,
-                                        first + [(at["run.random"] + 4 * 623, b"\0\0\0\0\x71\2\0\0")])
-    seeds["state_with_more"] = header_only(
-        RESUME, *layout(STATE + [("run.more", "U8", [3])], about)[:2], first)
-    header, size, at = layout(STATE_BEST, about)
-    best = [(at["run.epoch"], i64(2)), (at["run.best.epoch"], i64(1)),
-            (at["run.best.accuracy"], f64(61.08)), (at["run.best.loss"], f64(1.1))]
-    seeds["best"] = header_only(RESUME, header, size, best)
-    seeds["best_accuracy"] = header_only(RESUME, header, size,
-                                         best + [(at["run.best.accuracy"], f64(101))])
-    seeds["best_loss"] = header_only(RESUME, header, size,
-                                     best + [(at["run.best.loss"], f64(float("inf")))])
-    seeds["best_nan"] = header_only(RESUME, header, size,
-                                    best + [(at["run.best.fc1.bias"], f32(float("nan")))])
+        state(f"_{key}", **{key: value})
+    made("state_bare", STATE, None, ("run.epoch", i64(1)), bits=RESUME)
+    made("state_middle", STATE, OURS | SETTINGS, ("run.epoch", i64(2)), ("run.step", i64(100)),
+         ("run.adam.step", i64(5100)), ("run.loss.total", f64(7.5)), ("run.loss.running", f64(2.5)),
+         ("bn5.num_batches_tracked", i64(5100)), ("run.random", f32(0), 4 * 623), bits=RESUME)
+    state("_epoch_zero", ("run.epoch", i64(0)))
+    state("_epoch_large", ("run.epoch", i64(1 << 40)))
+    state("_loss", ("run.loss.total", f64(float("nan"))))
+    state("_running", ("run.loss.running", f64(-1)))
+    state("_exp_avg_sq", ("run.exp_avg_sq.fc1.weight", f32(-1)))
+    state("_step", ("run.step", i64(-1)))
+    state("_best_epoch", ("run.best.epoch", i64(1)))
+    state("_random", ("run.random", b"\0\0\0\0\x71\2\0\0", 4 * 623))
+    state("_with_more", tensors=STATE + [("run.more", "U8", [3])])
+
+    def best(name, *patches):
+        made(f"best{name}", STATE_BEST, OURS | SETTINGS, ("run.epoch", i64(2)), ("run.best.epoch", i64(1)),
+             ("run.best.accuracy", f64(61.08)), ("run.best.loss", f64(1.1)), *patches, bits=RESUME)
+
+    best("")
+    best("_accuracy", ("run.best.accuracy", f64(101)))
+    best("_loss", ("run.best.loss", f64(float("inf"))))
+    best("_nan", ("run.best.fc1.bias", f32(float("nan"))))
 
     # small files of any kind
     one = {"t": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
