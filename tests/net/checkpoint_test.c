@@ -2,15 +2,10 @@
  * files, and this program PyTorch's, is tested with the golden files. */
 #include "net/checkpoint.h"
 
-#include "scratch.h"
+#include "handmade.h"
 
 #include <float.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static const int64_t BATCHES = 0x123456789abc; /* more than 32 bits */
 
@@ -57,81 +52,63 @@ static void refused(const char *found, const char *expected) {
         network_state_free(&before);
         fail_msg("accepted, where '%s' should be found", found);
     }
-    assert_int_equal(error.status, STATUS_CHECKPOINT);
-    if (strncmp(error.text, "f: ", 3) != 0 || strstr(error.text, found) == NULL ||
-        strstr(error.text, expected) == NULL)
-        fail_msg("'f: ', '%s' or '%s' is not in: %s", found, expected, error.text);
+    assert_says(&error, STATUS_CHECKPOINT, "f: ", found, expected);
     assert_same_state(&state, &before);
     assert_memory_equal(&metadata, &metadata_before, sizeof metadata);
 }
 
 /* ---- files made by hand ---- */
 
-/* How a file differs from a good one; what is NULL stays as it is. */
+/* How a tensor differs from the network's; what is NULL stays as it is. */
 struct change {
-    const char *tensor; /* the one that is changed */
-    bool leave_out;
-    const char *name, *dtype, *shape; /* as they are in the header */
-    size_t size;                      /* bytes, where shape or dtype is given */
-    const char *extra;                /* name of one more tensor, of one float */
+    const char *tensor, *name, *dtype, *shape;
+    size_t size; /* bytes, where dtype or shape is given */
 };
 
-/* Writes a file of zeros with the tensors in the order of the state_dict, which checkpoint_save
- * does not keep. Answers where the data begins. */
-static size_t write_file(const struct change *change) {
-    const struct network_plan *plan = network_plan();
-    char header[8192], *at = header;
+static const char LEFT_OUT[] = ""; /* as a name */
+
+/* Makes a file of zeros with the tensors in the order of the state_dict, which checkpoint_save()
+ * does not keep, and behind them `extra`, if it is not NULL. Answers where the data begins. */
+static size_t make_checkpoint(const struct change *change, const char *extra) {
+    char header[8192] = "{", *at = header + 1;
     size_t offset = 0;
     for (int i = 0; i < NETWORK_TENSORS; i++) {
-        const struct network_tensor *tensor = &plan->tensors[i];
-        const bool changed = change->tensor != NULL && strcmp(change->tensor, tensor->name) == 0;
+        const struct network_tensor *tensor = &network_plan()->tensors[i];
         const bool counter = tensor->kind == COUNTER;
-        const char *name = tensor->name, *dtype = counter ? "\"I64\"" : "\"F32\"", *shape;
+        const char *name = tensor->name, *dtype = counter ? "'I64'" : "'F32'";
+        char shape[64] = "[", *end = shape + 1;
         size_t size = counter ? 8 : 4 * tensor->count;
-        char usual_shape[64] = "[", *end = usual_shape + 1;
         for (int j = 0; j < tensor->rank; j++)
             end += sprintf(end, "%s%d", j == 0 ? "" : ",", tensor->shape[j]);
         strcpy(end, "]");
-        shape = usual_shape;
-        if (changed) {
-            if (change->leave_out)
+        if (change != NULL && strcmp(change->tensor, name) == 0) {
+            if (change->name == LEFT_OUT)
                 continue;
             name = change->name != NULL ? change->name : name;
-            size = change->dtype != NULL || change->shape != NULL ? change->size : size;
             dtype = change->dtype != NULL ? change->dtype : dtype;
-            shape = change->shape != NULL ? change->shape : shape;
+            if (change->shape != NULL)
+                strcpy(shape, change->shape);
+            size = change->dtype != NULL || change->shape != NULL ? change->size : size;
         }
-        at += sprintf(at, "%s\"%s\":{\"dtype\":%s,\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
-                      at == header ? "{" : ",", name, dtype, shape, offset, offset + size);
+        at += sprintf(at, ENTRY("%s", "%s", "%s", "[%zu,%zu]") ",", name, dtype, shape, offset,
+                      offset + size);
         offset += size;
     }
-    if (change->extra != NULL) {
-        at += sprintf(at, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[%zu,%zu]}",
-                      change->extra, offset, offset + 4);
+    if (extra != NULL) {
+        at += sprintf(at, ENTRY("%s", "'F32'", "[]", "[%zu,%zu]") ",", extra, offset, offset + 4);
         offset += 4;
     }
-    at += sprintf(at, "}");
-    const uint64_t length = (uint64_t)(at - header);
-    FILE *stream = fopen("f", "w");
-    assert_non_null(stream);
-    assert_int_equal(fwrite(&length, sizeof length, 1, stream), 1);
-    assert_int_equal(fwrite(header, length, 1, stream), 1);
-    assert_int_equal(fclose(stream), 0);
-    assert_int_equal(truncate("f", (off_t)(sizeof length + length + offset)), 0); /* zeros */
-    return sizeof length + length;
+    at[-1] = '}';
+    return make_header(header, offset);
 }
 
-/* Writes into a tensor of such a file. Answers the byte where it wrote. */
-static size_t poke(size_t data, int tensor, size_t element, const void *bytes, size_t size) {
-    const struct network_plan *plan = network_plan();
-    size_t at = data + element * size;
-    for (int i = 0; i < tensor; i++)
-        at += plan->tensors[i].kind == COUNTER ? 8 : 4 * plan->tensors[i].count;
-    FILE *stream = fopen("f", "r+");
-    assert_non_null(stream);
-    assert_int_equal(fseek(stream, (long)at, SEEK_SET), 0);
-    assert_int_equal(fwrite(bytes, size, 1, stream), 1);
-    assert_int_equal(fclose(stream), 0);
+/* Makes a file with this in one of its tensors. Answers the byte where it is. */
+static size_t make_with(const char *tensor, size_t element, const void *value, size_t size) {
+    size_t at = make_checkpoint(NULL, NULL) + element * size;
+    for (const struct network_tensor *t = network_plan()->tensors; strcmp(t->name, tensor) != 0;
+         t++)
+        at += t->kind == COUNTER ? 8 : 4 * t->count;
+    poke_file("f", at, value, size);
     return at;
 }
 
@@ -207,11 +184,13 @@ static void loads_tensors_in_another_order(void **unused) {
     const int64_t batches = 77;
     const float value = -2.5F;
     (void)unused;
-    const size_t data = write_file(&(struct change){0});
-    for (int i = 0; i < NETWORK_TENSORS; i++)
-        if (network_plan()->tensors[i].kind == COUNTER)
-            poke(data, i, 0, &batches, sizeof batches);
-    poke(data, index_of("fc1.weight"), 23999, &value, sizeof value);
+    size_t at = make_with("fc1.weight", 23999, &value, sizeof value) - 23999 * sizeof value;
+    for (int i = index_of("fc1.weight") - 1; i >= 0; i--) {
+        const bool counter = network_plan()->tensors[i].kind == COUNTER;
+        at -= counter ? sizeof batches : network_plan()->tensors[i].count * sizeof value;
+        if (counter)
+            poke_file("f", at, &batches, sizeof batches);
+    }
     assert_true(checkpoint_load("f", &state, &metadata, &error));
     assert_int_equal(state.batches, batches);
     const struct network_tensor *weight = &network_plan()->tensors[index_of("fc1.weight")];
@@ -226,8 +205,7 @@ static void saving_reports_what_file_replace_does(void **unused) {
     struct error error;
     (void)unused;
     assert_false(checkpoint_save("no/f", &state, &(struct metadata){0}, &error));
-    assert_int_equal(error.status, STATUS_FAILURE);
-    assert_non_null(strstr(error.text, "no/f: cannot be written"));
+    assert_says(&error, STATUS_FAILURE, "no/f: cannot be written");
     network_state_free(&state);
 }
 
@@ -237,91 +215,58 @@ static void other_tensors_are_refused(void **unused) {
     (void)unused;
     static const struct {
         struct change change;
-        const char *found, *expected;
+        const char *found; /* at the tensor */
     } cases[] = {
-        /* names */
-        {{.tensor = "fc1.bias", .leave_out = true},
-         "tensor fc1.bias is missing among the file's 29",
-         "another network"},
-        {{.tensor = "conv1.weight", .name = "module.conv1.weight"},
-         "tensor conv1.weight is missing",
-         "another network"},
-        {{.tensor = "conv1.weight", .name = "conv1.Weight"},
-         "tensor conv1.weight is missing",
-         "another network"},
-        {{.tensor = "conv1.weight", .name = "conv1.bias"}, "byte", "duplicate object key"},
-        {{.extra = "conv3.weight"}, "tensor conv3.weight, at byte", "none of this network's 30"},
-        {{.extra = ""}, "tensor , at byte", "none of this network's 30"},
-        /* shapes */
-        {{.tensor = "fc1.weight", .shape = "[24000]", .size = 96000},
-         "tensor fc1.weight, at byte",
+        {{"conv1.weight", .name = "module.conv1.weight"},
+         "is missing among the file's 30 tensors: the file comes from another network"},
+        {{"conv1.weight", .name = "conv1.Weight"},
+         "is missing among the file's 30 tensors: the file comes from another network"},
+        {{"fc1.weight", .shape = "[24000]", .size = 96000},
          "its shape is [24000], but [10, 2400] is expected"},
-        {{.tensor = "fc1.weight", .shape = "[2400,10]", .size = 96000},
-         "tensor fc1.weight, at byte",
+        {{"fc1.weight", .shape = "[2400,10]", .size = 96000},
          "its shape is [2400, 10], but [10, 2400] is expected"},
-        {{.tensor = "conv1.weight", .shape = "[3,12,5,5]", .size = 3600},
-         "tensor conv1.weight, at byte",
+        {{"conv1.weight", .shape = "[3,12,5,5]", .size = 3600},
          "its shape is [3, 12, 5, 5], but [12, 3, 5, 5] is expected"},
-        {{.tensor = "conv1.weight", .shape = "[12,3,25]", .size = 3600},
-         "tensor conv1.weight, at byte",
+        {{"conv1.weight", .shape = "[12,3,25]", .size = 3600},
          "its shape is [12, 3, 25], but [12, 3, 5, 5] is expected"},
-        {{.tensor = "conv1.weight", .shape = "[12,3,5,5,1,1,1,1]", .size = 3600},
-         "tensor conv1.weight, at byte",
+        {{"conv1.weight", .shape = "[12,3,5,5,1,1,1,1]", .size = 3600},
          "its shape is [12, 3, 5, 5, 1, 1, 1, 1], but"},
-        {{.tensor = "conv1.weight", .shape = "[12,3,3,3]", .size = 1296},
-         "tensor conv1.weight, at byte",
+        {{"conv1.weight", .shape = "[12,3,3,3]", .size = 1296},
          "its shape is [12, 3, 3, 3], but [12, 3, 5, 5]"},
-        {{.tensor = "conv1.bias", .shape = "[13]", .size = 52},
-         "tensor conv1.bias, at byte",
-         "its shape is [13], but [12] is expected"},
-        {{.tensor = "conv1.bias", .shape = "[0]", .size = 0},
-         "tensor conv1.bias, at byte",
-         "its shape is [0], but [12] is expected"},
-        {{.tensor = "conv1.bias", .shape = "[]", .size = 4},
-         "tensor conv1.bias, at byte",
-         "its shape is [], but [12] is expected"},
-        {{.tensor = "bn1.num_batches_tracked", .shape = "[1]", .size = 8},
-         "tensor bn1.num_batches_tracked, at byte",
+        {{"conv1.bias", .shape = "[13]", .size = 52}, "its shape is [13], but [12] is expected"},
+        {{"conv1.bias", .shape = "[0]", .size = 0}, "its shape is [0], but [12] is expected"},
+        {{"conv1.bias", .shape = "[]", .size = 4}, "its shape is [], but [12] is expected"},
+        {{"bn1.num_batches_tracked", .shape = "[1]", .size = 8},
          "its shape is [1], but [] is expected"},
-        {{.tensor = "bn1.num_batches_tracked", .shape = "[0]", .size = 0},
-         "tensor bn1.num_batches_tracked, at byte",
+        {{"bn1.num_batches_tracked", .shape = "[0]", .size = 0},
          "its shape is [0], but [] is expected"},
-        {{.tensor = "conv1.weight", .shape = "[-12,-3,5,5]", .size = 3600},
-         "tensor conv1.weight: the shape is",
-         "whole numbers from 0"},
-        {{.tensor = "conv1.weight", .shape = "[4611686018427387904,4]", .size = 0},
-         "tensor conv1.weight, at byte",
-         "its shape"},
-        /* dtypes */
-        {{.tensor = "conv1.bias", .dtype = "\"F16\"", .size = 24},
-         "tensor conv1.bias, at byte",
-         "its dtype is F16, but F32 is expected"},
-        {{.tensor = "conv1.bias", .dtype = "\"F64\"", .size = 96},
-         "tensor conv1.bias, at byte",
-         "its dtype is F64, but F32 is expected"},
-        {{.tensor = "conv1.bias", .dtype = "\"I32\"", .size = 48},
-         "tensor conv1.bias, at byte",
-         "its dtype is I32, but F32 is expected"},
-        {{.tensor = "conv1.bias", .dtype = "\"I64\"", .size = 96},
-         "tensor conv1.bias, at byte",
-         "its dtype is I64, but F32 is expected"},
-        {{.tensor = "bn5.num_batches_tracked", .dtype = "\"F32\"", .size = 4},
-         "tensor bn5.num_batches_tracked, at byte",
+        {{"conv1.weight", .shape = "[-12,-3,5,5]", .size = 3600}, "whole numbers from 0"},
+        {{"conv1.weight", .shape = "[4611686018427387904,4]", .size = 0}, "its shape"},
+        {{"conv1.bias", .dtype = "'F16'", .size = 24}, "its dtype is F16, but F32 is expected"},
+        {{"conv1.bias", .dtype = "'F64'", .size = 96}, "its dtype is F64, but F32 is expected"},
+        {{"conv1.bias", .dtype = "'I32'", .size = 48}, "its dtype is I32, but F32 is expected"},
+        {{"conv1.bias", .dtype = "'I64'", .size = 96}, "its dtype is I64, but F32 is expected"},
+        {{"bn5.num_batches_tracked", .dtype = "'F32'", .size = 4},
          "its dtype is F32, but I64 is expected"},
-        {{.tensor = "bn5.num_batches_tracked", .dtype = "\"U64\"", .size = 8},
-         "tensor bn5.num_batches_tracked, at byte",
+        {{"bn5.num_batches_tracked", .dtype = "'U64'", .size = 8},
          "its dtype is U64, but I64 is expected"},
-        {{.tensor = "conv1.bias", .dtype = "\"F31\"", .size = 48},
-         "tensor conv1.bias: dtype is F31",
-         "one of F32, I64"},
-        {{.tensor = "conv1.bias", .dtype = "32", .size = 48},
-         "tensor conv1.bias: dtype is",
-         "one of F32, I64"},
+        {{"conv1.bias", .dtype = "'F31'", .size = 48}, ": dtype is F31; one of F32, I64 or"},
+        {{"conv1.bias", .dtype = "32", .size = 48}, "one of F32, I64"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        write_file(&cases[i].change);
-        refused(cases[i].found, cases[i].expected);
+        char tensor[64];
+        snprintf(tensor, sizeof tensor, "tensor %s", cases[i].change.tensor);
+        make_checkpoint(&cases[i].change, NULL);
+        refused(tensor, cases[i].found);
     }
+    make_checkpoint(&(struct change){"fc1.bias", .name = LEFT_OUT}, NULL);
+    refused("tensor fc1.bias is missing among the file's 29", "another network");
+    make_checkpoint(&(struct change){"conv1.weight", .name = "conv1.bias"}, NULL);
+    refused("byte", "duplicate object key");
+    make_checkpoint(NULL, "conv3.weight");
+    refused("tensor conv3.weight, at byte", "none of this network's 30");
+    make_checkpoint(NULL, "");
+    refused("tensor , at byte", "none of this network's 30");
 }
 
 /* No tensor goes unchecked: each is left out, renamed, given another shape and dtype. */
@@ -333,15 +278,14 @@ static void every_tensor_is_needed_as_it_is(void **unused) {
         char shape[32], found[64];
         snprintf(shape, sizeof shape, "[1,%zu,1]", tensor->count);
         snprintf(found, sizeof found, "tensor %s", tensor->name);
-        write_file(&(struct change){.tensor = tensor->name, .leave_out = true});
+        make_checkpoint(&(struct change){tensor->name, .name = LEFT_OUT}, NULL);
         refused(found, "is missing among the file's 29 tensors");
-        write_file(&(struct change){.tensor = tensor->name, .name = "other"});
+        make_checkpoint(&(struct change){tensor->name, .name = "other"}, NULL);
         refused(found, "is missing among the file's 30 tensors");
-        write_file(&(struct change){.tensor = tensor->name, .shape = shape, .size = size});
+        make_checkpoint(&(struct change){tensor->name, .shape = shape, .size = size}, NULL);
         refused(found, "its shape is [1, ");
-        write_file(&(struct change){.tensor = tensor->name,
-                                    .dtype = tensor->kind == COUNTER ? "\"F64\"" : "\"I32\"",
-                                    .size = size});
+        const char *dtype = tensor->kind == COUNTER ? "'F64'" : "'I32'";
+        make_checkpoint(&(struct change){tensor->name, .dtype = dtype, .size = size}, NULL);
         refused(found, "its dtype is");
     }
 }
@@ -366,9 +310,8 @@ static void impossible_values_are_refused(void **unused) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char place[128];
-        const size_t data = write_file(&(struct change){0});
-        const size_t byte = poke(data, index_of(cases[i].tensor), cases[i].element, &cases[i].value,
-                                 sizeof cases[i].value);
+        const size_t byte =
+            make_with(cases[i].tensor, cases[i].element, &cases[i].value, sizeof cases[i].value);
         snprintf(place, sizeof place, "tensor %s: element %zu, at byte %zu, ", cases[i].tensor,
                  cases[i].element, byte);
         refused(place, cases[i].found);
@@ -382,10 +325,10 @@ static void impossible_counts_are_refused(void **unused) {
     for (int i = 0; i < NETWORK_TENSORS; i++)
         for (size_t j = 0; network_plan()->tensors[i].kind == COUNTER && j < 4; j++) {
             char place[128];
-            const size_t data = write_file(&(struct change){0});
-            const size_t byte = poke(data, i, 0, &counts[j], sizeof counts[j]);
-            snprintf(place, sizeof place, "tensor %s, at byte %zu: is %lld;",
-                     network_plan()->tensors[i].name, byte, (long long)counts[j]);
+            const char *name = network_plan()->tensors[i].name;
+            const size_t byte = make_with(name, 0, &counts[j], sizeof counts[j]);
+            snprintf(place, sizeof place, "tensor %s, at byte %zu: is %lld;", name, byte,
+                     (long long)counts[j]);
             refused(place, "from 0 to 9007199254740992 is expected");
         }
 }
@@ -399,7 +342,7 @@ static void every_tensor_must_be_finite(void **unused) {
         for (int last = 0; tensor->kind != COUNTER && last < 2; last++) {
             char place[128];
             const size_t element = last ? tensor->count - 1 : 0;
-            const size_t byte = poke(write_file(&(struct change){0}), i, element, &nan, sizeof nan);
+            const size_t byte = make_with(tensor->name, element, &nan, sizeof nan);
             snprintf(place, sizeof place, "tensor %s: element %zu, at byte %zu, is nan",
                      tensor->name, element, byte);
             refused(place, "is expected");
@@ -418,12 +361,12 @@ static void every_shorter_and_longer_file_is_refused(void **unused) {
     assert_int_equal(stat("f", &info), 0);
     const off_t whole = info.st_size,
                 data = whole - (off_t)(plan->parameters + plan->statistics) * 4 - 4 * 8;
-    assert_int_equal(truncate("f", whole + 1), 0);
+    cut_file("f", whole + 1);
     refused("the last tensor ends at byte", "something else has been added");
     /* every length at the end and in the header, one of many in the data between them */
     for (off_t size = whole - 1; size >= 0;
          size -= size < whole - 64 && size > data + 61 ? 61 : 1) {
-        assert_int_equal(truncate("f", size), 0);
+        cut_file("f", size);
         refused(size < 8      ? "bytes; from 8 to"
                 : size < data ? "bytes 0 to 7 give"
                               : "data_offsets",
@@ -435,29 +378,25 @@ static void files_that_are_no_checkpoints_are_refused(void **unused) {
     (void)unused;
     static const char *const texts[] = {"", "PK\3\4 as torch.save begins", "{\"a\": 1}", "text\n"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        FILE *stream = fopen("f", "w");
-        assert_true(fputs(texts[i], stream) >= 0);
-        fclose(stream);
+        make_text("f", texts[i]);
         refused("bytes", "a safetensors checkpoint, as cifar-train or");
     }
     unlink("f");
     refused("cannot be opened", "No such file");
-    assert_int_equal(mkdir("f", 0777), 0);
+    make_folder("f");
     refused("is a folder", "a regular file is expected");
 }
 
 /* A crowd of tensors is refused, and soon. */
 static void too_many_tensors_are_refused(void **unused) {
     (void)unused;
-    FILE *stream = fopen("f", "w");
-    fwrite("\0\0\0\0\0\0\0\0{", 9, 1, stream);
-    for (int i = 0; i < 100000; i++)
-        fprintf(stream, "\"%d\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},", i);
-    fputs("\"last\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}", stream);
-    const uint64_t length = (uint64_t)ftell(stream) - 8;
-    rewind(stream);
-    fwrite(&length, sizeof length, 1, stream);
-    fclose(stream);
+    enum { COUNT = 100000 };
+    char *header = malloc(COUNT * 64), *at = header;
+    at += sprintf(at, "{");
+    for (int i = 0; i < COUNT; i++)
+        at += sprintf(at, ENTRY("%d", "'F32'", "[0]", "[0,0]") "%s", i, i < COUNT - 1 ? "," : "}");
+    make_header(header, 0);
+    free(header);
     refused("bytes 0 to 7 give a header of", "at most 131072 are read");
 }
 
