@@ -4,10 +4,8 @@
 # needs a redirection, a limit or a second look stands below it here. Takes the programs from $BIN.
 set -euo pipefail
 
-here=$(realpath -m "${BASH_SOURCE[0]}/..")
 # shellcheck source=tests/checks.sh
-source "$here/../checks.sh"
-export PATH=$BIN:$PATH
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 
 # --- The files that the rows name.
 
@@ -26,12 +24,10 @@ ln -s / out-link
 mkdir sub sub2
 ln -s /proc/version out-file
 mkfifo pipe
-mkdir 'an empty folder' größer-日本 python matlab packed hundred
-touch python/data_batch_1 python/batches.meta matlab/data_batch_1.mat packed/cifar-10-binary.tar.gz
-touch hundred/fine_label_names.txt
+mkdir 'an empty folder' größer-日本 python
+touch python/data_batch_1 python/batches.meta
 echo 'no checkpoint' >'with a space.ckpt'
-truncate -s $((2 ** 26 + 1)) sparse.ckpt
-python3 "$here/wrong_files.py" # the damaged checkpoints and training states
+python3 "$tests/app/wrong_files.py" # the damaged checkpoints and training states
 
 cifar-synth other --seed 1 --train 20 --test 10 >/dev/null
 cp other/test_batch.bin renamed.bin
@@ -43,21 +39,8 @@ copy official && rm official/batches.meta.txt
 mkdir root && cp -r official root/cifar-10-batches-bin
 copy batch-missing && rm batch-missing/data_batch_3.bin
 copy test-missing && rm test-missing/test_batch.bin
-copy batch-cut && truncate -s -1 batch-cut/data_batch_2.bin
-copy batch-empty && : >batch-empty/data_batch_2.bin
-copy batch-large && truncate -s $((350001 * 3073)) batch-large/data_batch_5.bin
 copy label && printf '\012' | dd of=label/test_batch.bin bs=1 seek=$((3 * 3073)) conv=notrunc status=none
-copy batch-folder && rm batch-folder/data_batch_1.bin && mkdir batch-folder/data_batch_1.bin
-copy batch-pipe && rm batch-pipe/data_batch_1.bin && mkfifo batch-pipe/data_batch_1.bin
-copy batch-device && ln -sf /dev/zero batch-device/data_batch_4.bin
-copy batch-dangling && ln -sf nowhere batch-dangling/data_batch_1.bin
 copy names-escape && printf 'a\033[31m\n' >names-escape/batches.meta.txt
-copy names-zero && printf 'a\nb\0' >names-zero/batches.meta.txt
-copy names-one && echo one >names-one/batches.meta.txt
-copy names-eleven && printf '%s\n' {a..k} >names-eleven/batches.meta.txt
-copy names-long && echo "$long" >names-long/batches.meta.txt
-copy names-huge && truncate -s 2000 names-huge/batches.meta.txt
-copy names-folder && rm names-folder/batches.meta.txt && mkdir names-folder/batches.meta.txt
 
 # --- The table.
 
@@ -83,20 +66,20 @@ row() { # STATUS PATTERN WORD...
 }
 
 before=$(listing)
-number=0 rows=0 words=()
+number=0 rows=0 words=() values=()
 while IFS= read -r line; do
-    number=$((number + 1))
+    number=$((number + 1)) earlier=$failures
     [[ $line == [!#]* ]] || continue
-    if [[ ! $line =~ ^([0-9]+)\ \|\ (.*[^ ])\ +\|\ (.+)$ || ${BASH_REMATCH[2]} == *' | '* ]]; then
-        failed "wrong_calls.txt, line $number: no row of three columns: $line"
-        continue
-    fi
-    status=${BASH_REMATCH[1]} command=${BASH_REMATCH[2]} pattern=${BASH_REMATCH[3]} earlier=$failures
-    eval "words=($command)" # so that a row can quote, and name $long
-    row "$status" "$pattern" "${words[@]}"
+    mapfile -t columns <<<"${line// | /$'\n'}"
+    [[ ${#columns[@]} == [34] && ${columns[0]} =~ ^[0-9]+$ ]] || failed 'no row of three or four columns' /dev/null
+    eval "values=(${columns[3]-''})" # so that a row can quote, and name $long
+    for value in "${values[@]}"; do
+        eval "words=(${columns[1]//'{}'/"${value@Q}"})"
+        row "${columns[0]}" "${columns[2]//'{}'/"$value"}" "${words[@]}"
+        rows=$((rows + 1))
+    done
     ((failures == earlier)) || echo "    (wrong_calls.txt, line $number)"
-    rows=$((rows + 1))
-done <"$here/wrong_calls.txt"
+done <"$tests/app/wrong_calls.txt"
 check 'all rows are read' test "$rows" -ge 100
 echo "$rows wrong calls"
 
@@ -148,14 +131,9 @@ check 'the log tells how a diverged run ended' grep -q '"event":"end","finished"
 
 # --- A run that was interrupted: 128 and the signal's number.
 
-cifar-train --data good --epochs 1000000 --batch 1 --model stopped.ckpt --last stopped-last.ckpt >/dev/null 2>err &
-run=$! status=0
-for ((i = 0; i < 200; i++)); do
-    [[ ! -e stopped-last.ckpt ]] || break # it is written once the run listens to signals
-    sleep 0.1
-done
-kill -TERM $run
-wait $run || status=$?
+start cifar-train --data good --epochs 1000000 --batch 1 --model stopped.ckpt --last stopped-last.ckpt
+await test -e stopped-last.ckpt # it is written once the run listens to signals
+stop
 check 'the status of an interrupted run' test "$status" = 143
 check 'its message' has err '^cifar-train: interrupted in epoch [0-9]+ after step [0-9]+ of 20, and saved; go on with --resume stopped-last.ckpt$'
 check 'one line' test "$(wc -l <err)" = 1
@@ -189,8 +167,7 @@ full_file_system() ( # no file may grow beyond 64 KiB: what a full disk does in 
 # A checkpoint that cannot be written does not end the training: each write that fails is a warning, and
 # the end is an error. Hence more than one line, all of the same form.
 sums=$(md5sum best.ckpt last.ckpt)
-status=0
-full_file_system cifar-train --data good --epochs 1 --overwrite >out 2>err || status=$?
+status_of full_file_system cifar-train --data good --epochs 1 --overwrite
 check 'the status of a run whose files could not be written' test "$status" = 1
 check 'each write that fails is a warning' has err '^cifar-train: warning: best.ckpt: could not be written .*nothing has been changed; training goes on'
 check 'so it is for the training state' has err '^cifar-train: warning: last.ckpt: could not be written .*training goes on'

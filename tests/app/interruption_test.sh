@@ -4,40 +4,20 @@
 # Takes the programs from $BIN, and from $FAILING_IO the library that makes writes fail (fakes/failing_io.c).
 set -euo pipefail
 
-if [[ ! -v MOUNTS ]]; then # may file systems be mounted here? In a space of its own they go with the script
-    if unshare -rm mount -t tmpfs none "${TMPDIR:-/tmp}" 2>/dev/null; then
-        MOUNTS=yes exec unshare -rm "${BASH_SOURCE[0]}"
-    fi
-    MOUNTS=no
-fi
+# shellcheck disable=SC2034  # checks.sh reads it
+NEEDS_MOUNTS=yes
+[[ ! -w /dev/shm ]] || export TMPDIR=/dev/shm # thousands of files are synced
 # shellcheck source=tests/checks.sh
-source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
-export PATH=$BIN:$PATH
-export GOMP_SPINCOUNT=1000 # else the program starts itself a second time
-asan=$(ldd "$BIN/cifar" | awk '/libasan/ { print $3 ":" }')
-preload=LD_PRELOAD=$asan$FAILING_IO # the sanitizer insists on being the first
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 
 cifar-synth data --train 20 --test 50 >/dev/null
 nameless=(cifar-train --data ../data --quiet --threads 1 --epochs 2 --seed 2 --save-every 1 --log-every 1)
 train=("${nameless[@]}" --log run.jsonl)
 
 enter() { rm -rf "$work/run" && mkdir "$work/run" && cd "$work/run"; }
-out=$work/out err=$work/err
-status_of() { # COMMAND...: runs it, with the result in $status and its messages in $err
-    status=0
-    { "$@" >"$out" 2>"$err" </dev/null || status=$?; } 2>/dev/null # the shell's own word on a kill
-}
-# COMMAND...: starts it in the background as process $started. There a shell has it ignore SIGINT.
-start() { env --default-signal=INT,HUP "$@" >"$out" 2>"$err" </dev/null & started=$!; }
-status_of_started() { status=0 && { wait "$started" || status=$?; } 2>/dev/null; }
-await() { # COMMAND...: until it succeeds, or the process has ended
-    until "$@"; do kill -0 "$started" 2>/dev/null && sleep 0.01 || return 0; done
-}
-
-loads() { cifar-test --data ../data --model "$1" --grid '' --json; } # FILE
 check_files() { # WHAT: the files that are there load
     local file
-    for file in best.ckpt last.ckpt; do [[ ! -e $file ]] || check "$1: $file loads" loads "$file"; done
+    for file in best.ckpt last.ckpt; do [[ ! -e $file ]] || check "$1: $file loads" loads ../data "$file"; done
 }
 same() { # FOLDER: both checkpoints, and the figures of the log, are those there; no temporary file is left
     cmp best.ckpt "$1/best.ckpt" && cmp last.ckpt "$1/last.ckpt" && [[ -z $(find . -name '*.tmp') ]] &&
@@ -58,7 +38,7 @@ resume() {
         status_of "${command[@]}"
         if ((status != 0)); then
             says "$1: resumed" 2 '^cifar-train: last.ckpt: is in epoch [12] after step [01], but its run has been further: .* --overwrite goes back'
-            check "$1: the refusal changes nothing" diff -rx check.out . ../before
+            check "$1: the refusal changes nothing" diff -r . ../before
             command+=(--overwrite)
         fi
         rm -r ../before
@@ -81,8 +61,7 @@ for signal in INT:130 TERM:143 HUP:129; do
     enter
     start "${many[@]}"
     await grep -qs '"epoch":9,' run.jsonl
-    kill -"$name" "$started"
-    status_of_started
+    kill -"$name" "$started" && ended
     says "SIG$name" "$number" '^cifar-train: interrupted in epoch [0-9]+ after step [0-9] of 2, and saved; go on with --resume last\.ckpt$'
     check "SIG$name: one message" test "$(wc -l <"$err")" = 1
     check "SIG$name: the log tells" has run.jsonl '"event":"end","finished":false,.*"error":"interrupted in epoch'
@@ -92,56 +71,47 @@ for signal in INT:130 TERM:143 HUP:129; do
 done
 
 # In the save after the first step, whose first calls are 13 and 14.
-held_at() { # CALL [COMMAND...]: starts a run that waits there, before the call
-    start env "$preload" FAULT=hold FAULT_AT="$1" FAULT_HOLD=../held "${@:2}"
-    await test -e ../held
-}
 # Whether the program has noted a signal: from then on it does not catch SIGTERM any more.
 noted() { (((0x$(sed -n 's/^SigCgt:\t//p' "/proc/$started/status") >> 14 & 1) == 0)); }
 for signal in INT:130 TERM:143 HUP:129; do
     number=${signal#*:} name=${signal%:*}
     enter
-    held_at 14 "${train[@]}"
+    hold 14 "${train[@]}"
     kill -"$name" "$started"
     await noted
-    rm ../held
-    status_of_started
+    release
     says "SIG$name in a save" "$number" 'interrupted in epoch 1 after step 1 of 2, and saved; go on with --resume last\.ckpt$'
     check_files "SIG$name in a save"
     resume "SIG$name in a save"
 
     enter
-    held_at 14 "${train[@]}"
+    hold 14 "${train[@]}"
     kill -"$name" "$started"
     await noted
     kill -"$name" "$started" # it waits still
-    status_of_started
-    rm ../held
+    ended
     check "a second SIG$name ends it at once" test "$status" = "$number" -a ! -s "$err"
     check_files "a second SIG$name"
     resume "a second SIG$name"
 done
 enter
-FAULT_FILES='*/test_batch.bin' held_at 1 "${train[@]}"
+hold 1 FAULT_FILES='*/test_batch.bin' "${train[@]}"
 kill "$started"
 await noted
-rm ../held
-status_of_started
+release
 says 'SIGTERM before the training' 143 'interrupted in epoch 1 after step 0 of 2, and saved; go on with --resume last\.ckpt$'
 resume 'SIGTERM before the training'
 
 enter
-held_at 14 nohup "${train[@]}"
+hold 14 nohup "${train[@]}"
 kill -HUP "$started"
-rm ../held
-status_of_started
+release
 says 'nohup' 0
 check 'nohup: nothing has happened' same ../undisturbed
 enter
-start env "$preload" FAULT=fail FAULT_AT=13 FAULT_FOR=1000000 FAULT_ERRNO=ENOSPC "${many[@]}"
+start "$preload" FAULT=fail FAULT_AT=13 FAULT_FOR=1000000 FAULT_ERRNO=ENOSPC "${many[@]}"
 await grep -qs '"epoch":3' run.jsonl # a log may be an epoch ahead of its state
-kill "$started"
-status_of_started
+stop
 says 'interrupted, but unable to save' 1 \
     '^cifar-train: interrupted in epoch [0-9]+ after step [0-9]+, and the training state could not be saved: last.ckpt: .*No space'
 check_files 'interrupted, but unable to save'
@@ -222,7 +192,7 @@ for ((n = 1; n <= last_call; n++)); do
             check "$what: the files are complete" same ../undisturbed
         fi
         check "$what: the log holds the warnings" test "$(grep -c '"event":"warning"' run.jsonl)" = "$(grep -c warning: "$err")"
-        if ! same ../undisturbed >check.out 2>&1; then
+        if ! same ../undisturbed >/dev/null 2>&1; then
             check_files "$what"
             resume "$what" further
         fi
@@ -249,15 +219,14 @@ check 'each record is a write' test "${#writes[@]}" = "$(wc -l <run.jsonl)"
 # Ctrl-C ends the reader of a pipe, too; before it saves, the run has an epoch to print.
 enter
 mkfifo pipe && exec {reader}<>pipe
-env --default-signal=INT "$preload" FAULT=hold FAULT_AT="${writes[2]}" FAULT_HOLD=../held FAULT_FILES='*.jsonl' \
+env --default-signal=INT "$preload" FAULT=hold FAULT_AT="${writes[2]}" FAULT_HOLD="$held" FAULT_FILES='*.jsonl' \
     "${train[@]/--quiet/--overwrite}" >pipe 2>"$err" {reader}<&- &
 started=$!
-await test -e ../held
+await test -e "$held"
 exec {reader}<&-
 kill -INT "$started"
 await noted
-rm ../held
-status_of_started
+release
 says 'SIGINT with a broken pipe' 130 'interrupted in epoch 2 after step 0 of 2, and saved; go on with --resume last\.ckpt$'
 resume 'SIGINT with a broken pipe'
 
@@ -318,10 +287,9 @@ if [[ $MOUNTS == yes ]]; then
     enter
     mount -t tmpfs none "$work/run" && cd "$work/run"
     # between the rename and the folder's sync no file is open, if there are no locks
-    held_at 18 env FAULT_FLOCK=ENOLCK "${nameless[@]}"
+    hold 18 FAULT_FLOCK=ENOLCK "${nameless[@]}"
     mount -o remount,ro none "$work/run"
-    rm ../held
-    status_of_started
+    release
     mount -o remount,rw none "$work/run"
     says 'read-only' 1 '^cifar-train: warning: last.ckpt: cannot be written: creating .* failed: Read-only file system; training goes on'
     says 'read-only' 1 '^cifar-train: training is finished, but best.ckpt does not hold its end: .*Read-only file system$'

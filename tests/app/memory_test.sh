@@ -5,11 +5,8 @@
 # allocations fail (fakes/failing_memory.c).
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/checks.sh
-source "$here/../checks.sh"
-export PATH=$BIN:$PATH
-export GOMP_SPINCOUNT=1000 # else the program starts itself a second time
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 
 data=$work/data
 cifar-synth "$data" --train 20 --test 20 >/dev/null
@@ -23,7 +20,6 @@ done
 
 # --- Allocations that fail.
 
-loads() { cifar-test --data "$data" --model "$1" --grid '' --json; } # FILE
 same() { # EPOCHS: both checkpoints, and the figures of the log, are those of the undisturbed run
     cmp best.ckpt "../$1/best.ckpt" && cmp last.ckpt "../$1/last.ckpt" && diff <(figures "../$1/run.jsonl") <(figures run.jsonl)
 }
@@ -31,7 +27,7 @@ goes_on() { # WHAT FOLDER EPOCHS: the files there load, and the run comes to its
     local command=(cifar-train --quiet --resume last.ckpt --epochs "$3") file
     enter
     cp "$2"/* .
-    for file in best.ckpt last.ckpt; do [[ ! -e $file ]] || check "$1: $file loads" loads "$file"; done
+    for file in best.ckpt last.ckpt; do [[ ! -e $file ]] || check "$1: $file loads" loads "$data" "$file"; done
     [[ -e last.ckpt ]] || command=("${train[@]}" --epochs "$3" --overwrite)
     check "$1: ${command[*]}" "${command[@]}"
     check "$1: as undisturbed" same "$3"
@@ -43,10 +39,10 @@ each_allocation_fails() {
     shift 2
     enter
     cp "$from"/* .
-    LD_PRELOAD=$FAILING_MEMORY FAULT_RUNS=$work/runs "$@" >"$work/printed" 2>"$work/err" ||
-        failed "$*, undisturbed" "$work/err"
+    status_of env "LD_PRELOAD=$FAILING_MEMORY" FAULT_RUNS="$work/runs" "$@"
+    ((status == 0)) || failed "$*, undisturbed" "$err"
     cd "$work"
-    python3 "$here/memory_runs.py" runs own printed >judged 2>err || failed "$*: runs that ended badly" err
+    python3 "$tests/app/memory_runs.py" runs own "$out" >judged 2>"$err" || failed "$*: runs that ended badly" "$err"
     mapfile -t states <judged
     echo "${*//$work\//}: ${states[0]}"
     ((epochs > 0)) || return 0
@@ -63,12 +59,11 @@ each_allocation_fails 0 "$work/1" cifar-classes --data "$data" --threads 1 --con
 # A folder is not a child's own, so this is a run for each.
 mkdir "$work/synth" && cd "$work/synth"
 for ((n = 1; n <= 40; n++)); do
-    status=0
-    LD_PRELOAD=$FAILING_MEMORY FAULT_AT=$n cifar-synth drawn --train 20 --test 20 >out 2>err || status=$?
+    status_of env "LD_PRELOAD=$FAILING_MEMORY" FAULT_AT="$n" cifar-synth drawn --train 20 --test 20
     case $status in
     0) check "synth, allocation $n" diff -r "$data" drawn ;;
-    1) check "synth, allocation $n: the message" has err '^(cifar(-synth)?|libgomp): .*(memory|allocat|Out of)' ;;
-    *) failed "synth, allocation $n: status $status" err ;;
+    1) check "synth, allocation $n: the message" has "$err" '^(cifar(-synth)?|libgomp): .*(memory|allocat|Out of)' ;;
+    *) failed "synth, allocation $n: status $status" "$err" ;;
     esac
     [[ ! -e drawn ]] || check "synth, allocation $n: whole" diff -r "$data" drawn
     check "synth, allocation $n: nothing else" test "$(find . -maxdepth 1 -name 'drawn*')" = "$([[ ! -e drawn ]] || echo ./drawn)"
@@ -80,13 +75,12 @@ done
 # KILOBYTES COMMAND...: with no more it must end in time, well or with a message: status 5 where OpenBLAS cannot
 # be loaded, else 1.
 ends_with() {
-    local status=0
-    (ulimit -v "$1" && exec timeout -s KILL 10 "${@:2}") >"$work/out" 2>"$work/err" </dev/null || status=$?
+    status_of prlimit --as=$(($1 * 1024)) timeout -s KILL 10 "${@:2}"
     ends+=$status
-    [[ $status == 0 && ! -s $work/err ]] ||
-        { [[ $status == 1 ]] && grep -qE '^(cifar(-train)?: .*out of memory: |libgomp: Thread creation failed)' "$work/err"; } ||
-        { [[ $status == 5 ]] && grep -q 'OpenBLAS cannot be loaded' "$work/err"; } ||
-        failed "at most $1 KB: ${*:2}: status $status" "$work/err"
+    [[ $status == 0 && ! -s $err ]] ||
+        { [[ $status == 1 ]] && grep -qE '^(cifar(-train)?: .*out of memory: |libgomp: Thread creation failed)' "$err"; } ||
+        { [[ $status == 5 ]] && grep -q 'OpenBLAS cannot be loaded' "$err"; } ||
+        failed "at most $1 KB: ${*:2}: status $status" "$err"
 }
 enter
 ends=''
@@ -100,11 +94,7 @@ check 'some had too little, some enough' has <(echo "$ends") '1.*0'
 
 # --- A small stack, of which each of OpenMP's threads gets one, too.
 
-with_small_stack() ( # COMMAND...
-    ulimit -s 256
-    "$@"
-)
-small() { check "a stack of 256 KiB, $*" with_small_stack "$@"; }
+small() { check "a stack of 256 KiB, $*" prlimit --stack=$((256 * 1024)) "$@"; }
 enter
 small cifar-synth again --train 20 --test 20
 for how in '1 --device cpu' '2 --device cpu' '1 --device openblas' '2 --device openblas'; do

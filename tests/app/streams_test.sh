@@ -3,14 +3,11 @@
 # go; signals at any time; names that would act on a terminal. Takes the programs from $BIN.
 set -euo pipefail
 
+[[ ! -w /dev/shm ]] || export TMPDIR=/dev/shm # hundreds of files are synced
 # shellcheck source=tests/checks.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
-export PATH=$BIN:$PATH
-export GOMP_SPINCOUNT=1000 # else the program starts itself a second time
-
 cifar-synth data --train 20 --test 10 >/dev/null
 train=(cifar-train --data data --epochs 2 --log-every 1 --threads 1 --device cpu --overwrite)
-json_lines() { python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]' <"$1"; } # FILE
 records='"event":"(start|step|epoch|end)"'
 
 # --- A log that is there.
@@ -20,8 +17,8 @@ cp run.jsonl plain.jsonl
 check 'a finished run has eight records' test "$(wc -l <run.jsonl)" = 8
 sed -i '$d' run.jsonl
 echo '{"event":"epoch","epoch":9223372036854775807}' >>run.jsonl
-cifar-train --resume last.ckpt --epochs 3 --quiet 2>err
-check 'an epoch that cannot be is no record' empty err
+status_of cifar-train --resume last.ckpt --epochs 3 --quiet
+check 'an epoch that cannot be is no record' empty "$err"
 long=$(printf '%.0s\001' {1..250}) long=$long/$long/$long/$long/$long/$long # each byte takes six in the log
 mkdir -p "$long"
 "${train[@]}" --quiet --model "$long/best.ckpt" --log long.jsonl
@@ -35,7 +32,7 @@ cifar-train --data data --epochs 2 --log-every 1 --device cpu --model a.ckpt --l
 check 'what was there stays' test "$(head -n 1 both)" = before
 grep '^{' both >both.jsonl
 check 'each record is a line of its own' test "$(grep -c '"event"' both) $(wc -l <both.jsonl)" = '8 8'
-check 'the records are whole' json_lines both.jsonl
+check 'the records are whole' python3 -c 'import json, sys; [json.loads(line) for line in open(sys.argv[1])]' both.jsonl
 check 'so are the lines of text' test "$(grep -cE '^(cifar-train|  [a-z]+ |\[[12],|Epoch [12]: |Finished)' both)" = 16
 check 'the figures are the same' cmp <(figures plain.jsonl) <(figures both)
 check 'text and records are in order' test "$(grep -nE '^Epoch 1' both | cut -d: -f1)" -lt "$(grep -n '"event":"epoch","epoch":1' both | cut -d: -f1)"
@@ -47,10 +44,10 @@ check 'so it is with standard error' test "$(grep -cE "^\{$records" both)" = 8
 cifar-train --resume last.ckpt --epochs 3 --log /dev/stderr 2>>both >/dev/null
 check 'a run goes on there' test "$(grep -cE '^\{"event":"(start|resume|step|epoch|end)"' both) $(wc -l <both)" = '13 13'
 "${train[@]}" --quiet --log /dev/null
-cifar-train --resume last.ckpt --epochs 3 --quiet 2>err
-check 'it is not asked for when the run goes on' empty err
-cifar-train --resume last.ckpt --epochs 4 --quiet --log /dev/null 2>err
-check 'a device is no log that lacks records' empty err
+status_of cifar-train --resume last.ckpt --epochs 3 --quiet
+check 'it is not asked for when the run goes on' empty "$err"
+status_of cifar-train --resume last.ckpt --epochs 4 --quiet --log /dev/null
+check 'a device is no log that lacks records' empty "$err"
 
 # --- Pipes and links.
 
@@ -61,26 +58,26 @@ cat pipe >piped & reader=$!
 "${train[@]}" --quiet --log pipe
 wait "$reader"
 check 'with its reader, a pipe takes all' cmp <(figures plain.jsonl) <(figures piped)
-# A reader that lives, but does not read: the run goes on, is saved and can be stopped.
-for log in pipe /dev/stdout; do
-    to=/dev/null
-    [[ $log == pipe ]] || to=pipe
-    : >err # the last one's warning is not this one's
-    # shellcheck disable=SC2217  # that it does not read is the point
-    sleep 100 <pipe & reader=$!
-    cifar-train --data data --quiet --epochs 1000000 --batch 1 --log-every 1 --overwrite --model slow.ckpt \
-        --last slow.last --log $log 2>err >$to & trainer=$!
-    until grep -q warning err || ! kill -0 $trainer 2>/dev/null; do sleep 0.05; done
-    kill -TERM $trainer
-    status=0
-    wait $trainer || status=$?
-    kill $reader
-    check "$log: a log that nobody reads is told of" has err \
+# Readers that live, but do not read: the runs go on, are saved and can be stopped.
+mkfifo another && exec {unread}<>pipe {unread_too}<>another
+slow=(cifar-train --data data --quiet --epochs 1000000 --batch 1 --log-every 1)
+"${slow[@]}" --model slow0.ckpt --last slow0.last --log pipe 2>slow0 & processes=($!)
+"${slow[@]}" --model slow1.ckpt --last slow1.last --log /dev/stdout 2>slow1 >another & processes+=($!)
+for i in 0 1; do
+    started=${processes[i]}
+    await grep -q warning "slow$i"
+done
+kill "${processes[@]}"
+for case in '0 pipe' '1 /dev/stdout'; do
+    read -r i log <<<"$case"
+    ended "${processes[i]}"
+    check "$log: a log that nobody reads is told of" has "slow$i" \
         "warning: $log: the log cannot be written: its reader does not read"
     check "$log: and the run can be stopped" test "$status" = 143
-    check "$log: with its state saved" has err \
-        "interrupted in epoch [0-9]+ .* and saved; go on with --resume slow.last --log $log$"
+    check "$log: with its state saved" has "slow$i" \
+        "interrupted in epoch [0-9]+ .* and saved; go on with --resume slow$i.last --log $log$"
 done
+exec {unread}<&- {unread_too}<&-
 ln -s nowhere dangling
 fails 1 '^cifar-train: dangling: is a link that leads to no file: No such file or directory; remove it or make its file$' \
     "${train[@]}" --model x --last y --log dangling
@@ -101,20 +98,20 @@ many=("${train[@]}" --epochs 100 --quiet)
 "${many[@]}" --log many.jsonl
 mv best.ckpt undisturbed.ckpt
 head -n 1 pipe >/dev/null & reader=$!
-status=0
-"${many[@]}" --log pipe 2>err || status=$?
+status_of "${many[@]}" --log pipe
 wait "$reader"
-check 'so it does without the reader of its log' test "$status $(sort -u err | wc -l) $(grep -c 'pipe: the log cannot be written: Broken pipe$' err)" = '1 2 2'
-check 'and has its files' test "$(cmp best.ckpt undisturbed.ckpt | wc -c) $(grep -c warning err)" = '0 1'
+check 'so it does without the reader of its log' test "$status $(grep -c 'pipe: the log cannot be written: Broken pipe$' "$err")" = '1 2'
+check 'and says so twice' test "$(sort -u "$err" | wc -l) $(grep -c warning "$err")" = '2 1'
+check 'and has its files' cmp best.ckpt undisturbed.ckpt
 
 for signal in USR1:138 USR2:140 XCPU:152; do # which say that the end is near, as often as they like
-    name=${signal%:*} status=0
-    "${train[@]}" --epochs 1000000 --log stopped.jsonl >/dev/null 2>err & trainer=$!
-    until grep -qs '"epoch":9,' stopped.jsonl || ! kill -0 $trainer 2>/dev/null; do sleep 0.01; done
-    while kill -"$name" $trainer 2>/dev/null; do :; done
-    wait $trainer 2>/dev/null || status=$?
+    name=${signal%:*}
+    start "${train[@]}" --epochs 1000000 --log stopped.jsonl
+    await grep -qs '"epoch":9,' stopped.jsonl
+    while kill -"$name" "$started" 2>/dev/null; do :; done
+    ended
     check "SIG$name" test "$status" = "${signal#*:}"
-    check "SIG$name" has err '^cifar-train: interrupted in epoch [0-9]+ after step [01] of 2, and saved; go on with --resume last\.ckpt$'
+    check "SIG$name" has "$err" '^cifar-train: interrupted in epoch [0-9]+ after step [01] of 2, and saved; go on with --resume last\.ckpt$'
     rm stopped.jsonl
 done
 check 'the state is that of a run' cifar-test --data data --model last.ckpt --grid ''

@@ -4,20 +4,13 @@
 # (fakes/failing_io.c).
 set -euo pipefail
 
-if [[ ! -v MOUNTS ]]; then # may file systems be mounted here? In a space of its own they go with the script
-    if unshare -rm mount -t tmpfs none "${TMPDIR:-/tmp}" 2>/dev/null; then
-        MOUNTS=yes exec unshare -rm "${BASH_SOURCE[0]}"
-    fi
-    MOUNTS=no
-fi
+# shellcheck disable=SC2034  # checks.sh reads it
+NEEDS_MOUNTS=yes
 [[ ! -w /dev/shm ]] || export TMPDIR=/dev/shm # thousands of files are synced
 # shellcheck source=tests/checks.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
-export PATH=$BIN:$PATH
-export GOMP_SPINCOUNT=1000 # else the program starts itself a second time
 umask 022
-asan=$(ldd "$BIN/cifar" | awk '/libasan/ { print $3 ":" }')
-faulty=(env "LD_PRELOAD=$asan$FAILING_IO" 'FAULT_FILES=*/sets*') # the sanitizer insists on being the first
+export FAULT_FILES='*/sets*'
 
 cifar-synth old --seed 1 --train 12 --test 3 >/dev/null
 cifar-synth new --seed 2 --train 20 --test 4 >/dev/null
@@ -31,10 +24,6 @@ begin() { # [old | empty | nothing]
     old) cp -r old sets/data && chmod 750 sets/data ;;
     empty) mkdir -m 750 sets/data ;;
     esac
-}
-status_of() { # COMMAND...: runs it, with the result in $status and its messages in err
-    status=0
-    { "$@" >out 2>err </dev/null || status=$?; } 2>/dev/null # the shell's own word on a kill
 }
 is() { diff -r "$1" sets/data; } # FOLDER: the data set is that one
 is_still() { # old | empty | nothing
@@ -60,7 +49,7 @@ draws() { # WHAT [old | empty]: the next call draws the new set, and removes wha
 # --- Killed before each call that makes, fills, exchanges or removes a folder, and each made to fail.
 
 for case in old: empty: nothing: old:FAULT_NO_EXCHANGE=1; do
-    before=${case%:*} with=("${faulty[@]}")
+    before=${case%:*} with=(env "$preload")
     [[ $case == *: ]] || with+=("${case#*:}")
     begin "$before"
     rm -f trace
@@ -95,15 +84,15 @@ for case in old: empty: nothing: old:FAULT_NO_EXCHANGE=1; do
         begin "$before"
         status_of "${with[@]}" FAULT=fail FAULT_AT="$n" FAULT_ERRNO=EIO "${draw[@]}"
         if ((status != 0)); then
-            check "$what: a message" has err "^cifar-synth: $set: "
+            check "$what: a message" has "$err" "^cifar-synth: $set: "
             check "$what: the status" test "$status" = 1
         fi
-        if ((status == 0)) || grep -q '/data: was written, but' err; then
+        if ((status == 0)) || grep -q '/data: was written, but' "$err"; then
             check "$what: the new set" is new
         else
             check "$what: as before" is_still "$before"
         fi
-        if grep -q 'could not be removed' err; then draws "$what"; else check "$what: nothing is left beside it" alone; fi
+        if grep -q 'could not be removed' "$err"; then draws "$what"; else check "$what: nothing is left beside it" alone; fi
     done
 done
 check 'the calls are many' test "${#calls[@]}" -gt 80
@@ -116,32 +105,25 @@ is_one() { local seed; for seed in "${seeds[@]}"; do diff -r "set$seed" sets/dat
 for case in old:A=B nothing:A=B old:FAULT_NO_EXCHANGE=1; do
     for ((i = 0; i < 10; i++)); do
         begin "${case%:*}"
-        started=()
+        processes=()
         for seed in "${seeds[@]}"; do
-            env "${case#*:}" "${faulty[@]}" cifar-synth "$set" --seed "$seed" --train 20 --test 4 >/dev/null 2>"err$seed" &
-            started+=($!)
+            env "${case#*:}" "$preload" cifar-synth "$set" --seed "$seed" --train 20 --test 4 >/dev/null 2>"err$seed" &
+            processes+=($!)
         done
-        for process in "${started[@]}"; do wait "$process" || failed "$case: one of several at once" err?; done
+        for process in "${processes[@]}"; do wait "$process" || failed "$case: one of several at once" err?; done
         check "$case: one of the sets" is_one
         check "$case: nothing is left beside it" alone
     done
 done
-
-hold() { # CALL COMMAND...: starts it as process $held, which waits before the call, until released
-    "${faulty[@]}" FAULT=hold FAULT_AT="$1" FAULT_HOLD="held$1" "${@:2}" >out 2>err &
-    held=$!
-    until [[ -e held$1 ]]; do sleep 0.01; done
-}
-release() { rm "held$1" && status=0 && { wait "$2" || status=$?; }; } # CALL PROCESS
 
 # While one is at work, another leaves its folder alone.
 begin
 hold 30 "${draw[@]}"
 check 'beside one at work' cifar-synth "$set" --seed 1 --train 12 --test 3
 check 'its set is there' is old
-check 'the other folder, too' test -d "sets/data.cifar-$held.tmp"
-release 30 "$held"
-check 'the one at work ends well' test "$status" = 0 -a ! -s err
+check 'the other folder, too' test -d "sets/data.cifar-$started.tmp"
+release
+check 'the one at work ends well' test "$status" = 0 -a ! -s "$err"
 check 'its set is there' is new
 check 'nothing is left' alone
 
@@ -152,8 +134,8 @@ for call in 4 5 10 11; do
     hold "$call" "${draw[@]}"
     check "removed before call $call" cifar-synth "$set" --seed 1 --train 12 --test 3
     check "removed before call $call" alone
-    release "$call" "$held"
-    check "removed before call $call" test "$status" = 0 -a ! -s err
+    release
+    check "removed before call $call" test "$status" = 0 -a ! -s "$err"
     check "removed before call $call" is new
     check "removed before call $call" alone
 done
@@ -161,11 +143,12 @@ done
 # One sees the folder of another, who puts it in its place before the first can lock it: it is not removed.
 begin
 hold "$whole" "${draw[@]}"
-first=$held
+first=("$held" "$started")
 hold 4 prlimit --fsize=1024 "${draw[@]}" # of its files none has room
-release "$whole" "$first"
+second=("$held" "$started")
+release_of "${first[@]}"
 check 'the folder is in its place' is new
-release 4 "$held"
+release_of "${second[@]}"
 check 'the other one fails' test "$status" = 1
 check 'what it took for abandoned is there' is new
 check 'nothing is left' alone
@@ -179,15 +162,9 @@ others+=(data.cifar-16.tmp) # of its form, but with a file that is none of a set
 (cd sets && mkdir "${others[@]}" data.cifar-13.tmp data.cifar-14.tmp && touch data.cifar-12.tmp data.cifar-1{4,6}.tmp/x &&
     touch data.cifar-13.tmp/{test_batch.bin,data_batch_1.bin.cifar-13.tmp})
 ln -s ../old sets/data.cifar-15.tmp
-python3 -c "import fcntl, os, time
-fcntl.flock(os.open('sets/data.cifar-14.tmp', os.O_RDONLY), fcntl.LOCK_SH)
-open('locked', 'w').close()
-time.sleep(60)" &
-locker=$!
-until [[ -e locked ]]; do sleep 0.01; done
+exec {locked}<sets/data.cifar-14.tmp && flock -s "$locked"
 check 'beside others' "${draw[@]}"
-kill $locker
-wait $locker || true
+exec {locked}<&-
 check 'names that are not its own, a file, a link and a folder in use stay' diff <(ls sets) \
     <(printf '%s\n' data "${others[@]}" data.cifar-1{2,4,5}.tmp | LC_ALL=C.UTF-8 sort)
 check 'what is in use is not emptied' test -e sets/data.cifar-14.tmp/x -a -e old/test_batch.bin
@@ -239,9 +216,9 @@ refused 'sets/data: holds cifar-10-batches-bin, which' "${draw[@]}"
 begin # what comes while it draws
 hold 30 "${draw[@]}"
 touch sets/data/notes.txt
-release 30 "$held"
+release
 check 'a file that came meanwhile' test "$status" = 1 -a -e sets/data/notes.txt
-check 'a file that came meanwhile' has err 'sets/data: holds notes.txt, which'
+check 'a file that came meanwhile' has "$err" 'sets/data: holds notes.txt, which'
 check 'a file that came meanwhile' alone
 
 begin

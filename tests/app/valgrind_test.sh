@@ -4,19 +4,15 @@
 set -euo pipefail
 
 # shellcheck source=tests/checks.sh
-source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 command -v valgrind >/dev/null || { echo 'SKIPPED: there is no valgrind here'; exit 77; }
-export PATH=$BIN:$PATH
-export GOMP_SPINCOUNT=1000 # as the program sets it itself, by starting once more
 
 # STATUS COMMAND...; the stacks of OpenMP's threads, which live to the end, count as "possibly lost".
 finds_nothing() {
-    local expected=$1 status=0
-    shift
-    valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect \
-        --show-leak-kinds=definite,indirect "$@" >out 2>err || status=$?
-    ((status == expected)) || failed "$*: status $status instead of $expected" out err
-    check "$*: no word of Valgrind's" lacks err '^==[0-9]+=='
+    status_of valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect \
+        --show-leak-kinds=definite,indirect "${@:2}"
+    ((status == $1)) || failed "${*:2}: status $status instead of $1" "$out" "$err"
+    check "${*:2}: no word of Valgrind's" lacks "$err" '^==[0-9]+=='
 }
 
 finds_nothing 0 cifar-synth data --train 20 --test 10

@@ -124,6 +124,7 @@ static void damaged_batches_are_refused(void **state) {
         const char *found, *expected;
     } cases[] = {
         {"rm $b", "is missing", "must hold data_batch_1.bin .. data_batch_5.bin and"},
+        {"ln -sf nowhere $b", "is missing", "must hold"},
         {"truncate -s 0 $b", "is empty", "whole records of 3073 bytes are expected"},
         {"truncate -s -1 $b", "has 6145 bytes", "from byte 3073 on, is cut short"},
         {"truncate -s 1 $b", "has 1 bytes", "from byte 0 on, is cut short"},

@@ -4,10 +4,10 @@
 set -euo pipefail
 
 get_data=$(realpath -m "${BASH_SOURCE[0]}/../../../scripts/get_data.sh")
-work=$(mktemp -d)
+# shellcheck source=tests/checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 server_pid=
 trap '[[ -z $server_pid ]] || kill "$server_pid" 2>/dev/null || true; rm -rf "$work"' EXIT
-cd "$work"
 
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
 export no_proxy='*' CIFAR_MIRRORS='' CURL_HOME=$work
@@ -20,15 +20,11 @@ archive=cifar-10-binary.tar.gz
 batches=(data_batch_{1..5}.bin test_batch.bin)
 export CIFAR_BATCH_SIZE=$((2 * 3073))
 
-make_archive() { # NAME: pack $folder
-    tar -czf "$1" "$folder"
-}
-
 mkdir served "$folder"
 for batch in "${batches[@]}"; do head -c "$CIFAR_BATCH_SIZE" /dev/urandom >"$folder/$batch"; done
 printf '%s\n' airplane automobile bird cat deer dog frog horse ship truck >"$folder/batches.meta.txt"
 echo '<html>about the data</html>' >"$folder/readme.html"
-make_archive "served/$archive"
+tar -czf "served/$archive" "$folder"
 cp -r "$folder" expected
 
 sum_of() { "$2sum" <"$1" | cut -d ' ' -f 1; } # FILE md5|sha256
@@ -99,35 +95,24 @@ site=http://127.0.0.1:$(<port)
 
 # --- The checks. Each case runs in a new destination, $dest, and is judged by what is left there.
 
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-not_ok() {
-    failed=$((failed + 1))
-    echo "FAILED: $case: $1"
-    [[ ! -f output ]] || sed 's/^/    | /' output
-}
-check() { # WHAT COMMAND...
-    if "${@:2}"; then ok; else not_ok "$1"; fi
-}
-
+cases=0
 begin() { # NAME
-    case=$1
-    dest=$work/dest-$((passed + failed))
+    case=$1 cases=$((cases + 1))
+    dest=$work/dest-$cases
     part=$dest/$archive.part
     mkdir "$dest"
     : >requests
 }
 
 run() { # STATUS WORDS ARGUMENT...: it must end with STATUS, say WORDS and leave no half-made folder
-    local status=0
+    status=0
     "$get_data" --dest "$dest" "${@:3}" >output 2>&1 </dev/null || status=$?
-    check "exit status $status instead of $1" test "$status" -eq "$1"
-    check "it did not say '$2'" grep -qF -- "$2" output
+    ((status == $1)) || failed "$case: status $status instead of $1" output
+    grep -qF -- "$2" output || failed "$case: it did not say '$2'" output
     if ((status == 0)); then
-        check "the data is not the archive's" diff -r expected "$dest/$folder"
+        check "$case: the data is the archive's" diff -r expected "$dest/$folder"
     else
-        check "a folder was left behind" test -z "$(find "$dest" -mindepth 1 -type d)"
+        check "$case: no folder is left behind" test -z "$(find "$dest" -mindepth 1 -type d)"
     fi
 }
 
@@ -137,10 +122,10 @@ only_data() { [[ $(ls -A "$dest") == "$folder" ]]; }
 
 begin 'good download, then there already'
 run 0 "CIFAR-10 is in $dest/$folder" --mirror "$site/plain/$archive"
-check 'something was left beside the data' only_data
+check "$case: nothing is left beside the data" only_data
 : >requests
 run 0 'already in' --mirror "$site/plain/$archive"
-check 'it asked the server again' test ! -s requests
+check "$case: it does not ask the server again" test ! -s requests
 
 begin 'a mirror that is a folder; a mirror that is down before it; --mirror=URL'
 run 0 'CIFAR-10 is in' --mirror=http://127.0.0.1:1/ "--mirror=$site/plain/"
@@ -154,16 +139,16 @@ run 0 'CIFAR-10 is in' --mirror "file://$work/served/"
 begin 'relative --dest from elsewhere'
 mkdir "$dest/elsewhere"
 (cd "$dest/elsewhere" && "$get_data" --dest ../data --mirror "$site/plain/") >output 2>&1 || true
-check 'the data is not there' diff -r expected "$dest/data/$folder"
+check "$case: the data is there" diff -r expected "$dest/data/$folder"
 
 begin 'resume from a .part'
 cp first_half "$part"
 run 0 'CIFAR-10 is in' --mirror "$site/plain/$archive"
-check 'it did not go on from the half' asked "/plain/$archive bytes=$half-"
+check "$case: it goes on from the half" asked "/plain/$archive bytes=$half-"
 
 begin 'the line breaks in the middle'
 run 0 'CIFAR-10 is in' --mirror "$site/broken/$archive"
-check 'it did not go on from the half' asked "/broken/$archive bytes=$half-"
+check "$case: it goes on from the half" asked "/broken/$archive bytes=$half-"
 
 begin 'a server that ignores Range'
 cp first_half "$part"
@@ -176,7 +161,7 @@ run 0 'beginning anew' --mirror "$site/no416/$archive"
 begin 'a whole .part'
 cp "served/$archive" "$part"
 run 0 'CIFAR-10 is in' --mirror http://127.0.0.1:1/
-check 'something was left beside the data' only_data
+check "$case: nothing is left beside the data" only_data
 
 begin 'a whole .part that is wrong'
 cp served/wrong "$part"
@@ -184,34 +169,34 @@ run 0 'the md5 check failed' --mirror "$site/plain/"
 
 begin 'a web page instead of the archive'
 run 3 'it is a web page' --mirror "$site/plain/page"
-check 'the page was kept' gone "$part"
+check "$case: the page is not kept" gone "$part"
 
 begin 'a web page, then a mirror that has the archive'
 run 0 'it is a web page' --mirror "$site/plain/page" --mirror "$site/plain/"
 
 begin 'right size, wrong md5'
 run 3 'the md5 check failed' --mirror "$site/plain/wrong"
-check 'the wrong file was kept' gone "$part"
+check "$case: the wrong file is not kept" gone "$part"
 
 begin 'right md5, wrong sha256'
 CIFAR_ARCHIVE_SHA256=0 run 3 'the sha256 check failed' --mirror "$site/plain/"
-check 'the wrong file was kept' gone "$part"
+check "$case: the wrong file is not kept" gone "$part"
 CIFAR_ARCHIVE_SHA256=0 run 3 'the sha256 check failed' --archive "served/$archive"
 
 begin 'too long'
 run 3 'the size check failed' --mirror "$site/plain/long"
-check 'the wrong file was kept' gone "$part"
+check "$case: the wrong file is not kept" gone "$part"
 
 begin 'a server that sends for ever, then a mirror that has the archive'
 run 0 "the size check failed: $((CIFAR_ARCHIVE_SIZE + 1)) bytes instead of $CIFAR_ARCHIVE_SIZE" \
     --mirror "$site/endless/$archive" --mirror "$site/plain/"
-check 'it asked the endless one again' test "$(grep -c endless requests)" = 1
+check "$case: it does not ask the endless one again" test "$(grep -c endless requests)" = 1
 
 begin 'too short, then the rest'
 run 3 "the size check failed: $half bytes instead of $CIFAR_ARCHIVE_SIZE" --mirror "$site/plain/short"
-check 'the part was not kept' cmp -s first_half "$part"
+check "$case: the part is kept" cmp -s first_half "$part"
 run 0 'CIFAR-10 is in' --mirror "$site/plain/"
-check 'it did not go on from the half' asked "/plain/$archive bytes=$half-"
+check "$case: it goes on from the half" asked "/plain/$archive bytes=$half-"
 
 begin 'a mirror without the archive'
 run 1 'none has the archive' --mirror "$site/plain/missing"
@@ -222,27 +207,27 @@ run 1 'no mirror could be reached; is there a network?' --mirror http://127.0.0.
 begin 'no network, and a .part'
 cp first_half "$part"
 run 1 'no mirror could be reached; is there a network?' --mirror http://127.0.0.1:1/
-check 'the part was not kept' cmp -s first_half "$part"
+check "$case: the part is kept" cmp -s first_half "$part"
 
 begin 'no mirror at all'
 run 1 'no mirror to try'
 
 begin '--archive'
 run 0 'CIFAR-10 is in' --archive "served/$archive"
-check 'the archive was removed' test -s "served/$archive"
+check "$case: the archive stays" test -s "served/$archive"
 
 begin '--archive that is wrong, short, a web page, missing'
 run 3 'the md5 check failed' --archive served/wrong
 run 3 'the size check failed' --archive served/short
 run 3 'it is a web page' --archive served/page
 run 3 'no such file' --archive served/missing
-check 'the file was removed' test -s served/wrong
+check "$case: the file stays" test -s served/wrong
 
 begin 'a folder with a fault is replaced, and kept under another name'
 mkdir "$dest/$folder"
 echo mine >"$dest/$folder/notes"
 run 0 'data_batch_1.bin has 0 bytes' --archive "served/$archive"
-check 'the old folder is lost' test -s "$dest/$folder.~1~/notes"
+check "$case: the old folder is kept" test -s "$dest/$folder.~1~/notes"
 
 # The checks of size and sums pass in these, so that what comes after them is seen.
 run_unchecked() { # STATUS WORDS FILE
@@ -272,22 +257,22 @@ for member in {SYM,LNK,CHR,BLK,FIFO}"TYPE $folder/strange" \
     read -ra words <<<"$member"
     python3 strange.py "${words[@]}"
     run_unchecked 3 'holds what CIFAR-10 does not' strange
-    check 'something was left' test "$(ls -A "$dest")" = .get_data.lock
+    check "$case: nothing is left" test "$(ls -A "$dest")" = .get_data.lock
 done
 
 begin 'an archive with setuid, setgid and sticky bits'
 tar -czf served/bits --mode=7777 "$folder"
 run_unchecked 0 'CIFAR-10 is in' bits
-check 'they are set' test -z "$(find "$dest/$folder" -perm /7000)"
+check "$case: they are not set" test -z "$(find "$dest/$folder" -perm /7000)"
 
 begin 'an archive with a batch that is too short'
 echo short >"$folder/test_batch.bin"
-make_archive served/short_batch
+tar -czf served/short_batch "$folder"
 run_unchecked 3 'test_batch.bin has 6 bytes' short_batch
 
 begin 'an archive without a batch'
 rm "$folder/test_batch.bin"
-make_archive served/no_batch
+tar -czf served/no_batch "$folder"
 run_unchecked 3 'test_batch.bin has 0 bytes' no_batch
 
 begin 'several at once, and what one that was killed has left'
@@ -299,19 +284,18 @@ for i in 1 2 3; do
 done
 two_wait() { (($(cat output.? | grep -c 'waiting for another') == 2)); }
 for _ in {1..100}; do two_wait && break; sleep 0.1; done
-check 'two did not wait' two_wait
+check "$case: two wait" two_wait
 touch go
-for pid in "${pids[@]}"; do check 'not all ended well' wait "$pid"; done
+for pid in "${pids[@]}"; do check "$case: all end well" wait "$pid"; done
 cat output.? >output
-check "the data is not the archive's" diff -r expected "$dest/$folder"
-check 'something was left beside the data' only_data
-check 'the archive was got more than once' test "$(wc -l <requests)" = 1
+check "$case: the data is the archive's" diff -r expected "$dest/$folder"
+check "$case: nothing is left beside the data" only_data
+check "$case: the archive is got once" test "$(wc -l <requests)" = 1
 
 begin 'usage'
 run 2 "unknown argument '--frobnicate'" --frobnicate
 run 2 '--mirror: a value is missing' --mirror
 run 2 "mirror 'ftp://127.0.0.1/'" --mirror ftp://127.0.0.1/
-check '--help does not name CIFAR_MIRRORS' grep -q CIFAR_MIRRORS <("$get_data" --help)
+check "$case: --help names CIFAR_MIRRORS" grep -q CIFAR_MIRRORS <("$get_data" --help)
 
-echo "$passed passed, $failed failed"
-((failed == 0))
+end_checks

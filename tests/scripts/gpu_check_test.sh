@@ -6,13 +6,9 @@ set -euo pipefail
 
 scripts=$(realpath -m "${BASH_SOURCE[0]}/../../../scripts")
 # shellcheck source=tests/checks.sh
-source "$(realpath -m "${BASH_SOURCE[0]}/../../checks.sh")"
+source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 unset LD_LIBRARY_PATH
 
-stand_in() { # FILE BODY
-    printf '#!/bin/sh\n%s\n' "$2" >"$1"
-    chmod +x "$1"
-}
 # A Python that has no torch, whatever is installed.
 stand_in python "exec '$(python3 -c 'import sys; print(sys.executable)')' -I -S \"\$@\""
 python=$work/python
@@ -20,8 +16,7 @@ python=$work/python
 # --- What gpu_report.py makes of a folder's files.
 
 tells() { # STATUS PATTERN WHAT [PATH]: ends so, and says one line that matches
-    local status=0
-    "$python" "$scripts/pytorch/gpu_report.py" "$3" "${4-folder}" >out 2>err || status=$?
+    status_of "$python" "$scripts/pytorch/gpu_report.py" "$3" "${4-folder}"
     check "status $status of $3" test "$status" = "$1" -a ! -s err
     check "one line of $3" test "$(wc -l <out)" = 1
     check "words of $3" has out "^detail: $2\$"
@@ -142,8 +137,7 @@ GPU: NVIDIA H100, 81559 MiB, 700.00 W; NVIDIA T4, 15360 MiB, 70.00 W
 driver: 580.1; 580.1
 FACTS
 reports() { # STATUS
-    local status=0
-    "$python" "$scripts/pytorch/gpu_report.py" report folder >out 2>err || status=$?
+    status_of "$python" "$scripts/pytorch/gpu_report.py" report folder
     check "status $status of report" test "$status" = "$1" -a ! -s err
     check 'the report is printed and kept' diff out folder/report.md
 }
@@ -174,8 +168,7 @@ check 'unknown is what is missing' has out '^unknown, GPU unknown, driver unknow
 mkdir foreign
 touch foreign/{my.log,my.jsonl,report.md}
 refuses() { # PATTERN ARGUMENT...
-    local status=0
-    "$scripts/gpu_check.sh" "${@:2}" >out 2>err </dev/null || status=$?
+    status_of "$scripts/gpu_check.sh" "${@:2}"
     check "status $status of ${*:2}" test "$status" = 2 -a ! -s out
     check "words of ${*:2}" has err "^gpu_check: $1\$"
     check 'no folder is made' test ! -e new
@@ -218,10 +211,8 @@ bin/cifar-synth data --train 40 --test 4 >/dev/null
 mkdir check
 touch check/{stages.tsv,old.log} # of an earlier run
 
-status=0
-env PATH="$work/tools:$PATH" LD_LIBRARY_PATH="$FAKES" \
-    "$scripts/gpu_check.sh" --build bin --data data --out check --python "$python" --seconds 50 \
-    >out 2>err </dev/null || status=$?
+status_of env PATH="$work/tools:$PATH" LD_LIBRARY_PATH="$FAKES" \
+    "$scripts/gpu_check.sh" --build bin --data data --out check --python "$python" --seconds 50
 check 'status 1' test "$status" = 1
 check 'the files of the earlier run are gone' test ! -e check/old.log
 check 'the last line counts' test "$(tail -n 1 out | grep -cE '^[0-9]+ passed, [0-9]+ failed: ')" = 1

@@ -125,6 +125,7 @@ static void impossible_numbers_are_refused(void **unused) {
     REFUSED(s.random.next, 625, "tensor run.random: is 625; an index up to 624");
     REFUSED(s.random.next, -1, "tensor run.random: is -1; an index up to 624");
     REFUSED(s.total, (double)INFINITY, "tensor run.loss.total: is inf; a finite number from 0");
+    REFUSED(s.total, -1, "tensor run.loss.total: is -1; a finite number from 0");
     REFUSED(s.running, (double)NAN, "tensor run.loss.running: is nan; a finite number from 0");
     REFUSED(s.running, -1, "tensor run.loss.running: is -1; a finite number from 0");
     REFUSED(s.best.epoch, 11, "tensor run.best.epoch: is 11; an epoch that is over is expected");
