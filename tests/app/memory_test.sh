@@ -9,8 +9,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 
 data=$work/data
-cifar-synth "$data" --train 20 --test 20 >/dev/null
-train=(cifar-train --data "$data" --quiet --seed 2 --save-every 1 --log-every 1 --log run.jsonl)
+cifar-synth "$data" --train 5 --test 5 >/dev/null
+train=(cifar-train --data "$data" --quiet --batch 3 --seed 2 --save-every 1 --log-every 1 --log run.jsonl)
 
 enter() { rm -rf "$work/own" "$work/runs" && mkdir "$work/own" "$work/runs" && cd "$work/own"; }
 for epochs in 1 2; do
@@ -59,7 +59,7 @@ each_allocation_fails 0 "$work/1" cifar-classes --data "$data" --threads 1 --con
 # A folder is not a child's own, so this is a run for each.
 mkdir "$work/synth" && cd "$work/synth"
 for ((n = 1; n <= 40; n++)); do
-    status_of env "LD_PRELOAD=$FAILING_MEMORY" FAULT_AT="$n" cifar-synth drawn --train 20 --test 20
+    status_of env "LD_PRELOAD=$FAILING_MEMORY" FAULT_AT="$n" cifar-synth drawn --train 5 --test 5
     case $status in
     0) check "synth, allocation $n" diff -r "$data" drawn ;;
     1) check "synth, allocation $n: the message" has "$err" '^(cifar(-synth)?|libgomp): .*(memory|allocat|Out of)' ;;
@@ -101,7 +101,7 @@ for how in '1 --device cpu' '2 --device cpu' '1 --device openblas' '2 --device o
     # shellcheck disable=SC2206
     how=(--threads $how)
     small "${train[@]}" --epochs 1 --overwrite "${how[@]}"
-    small "${train[@]}" --epochs 1 --model new.ckpt --last new.last "${how[@]}" --log new.jsonl --limit 15
+    small "${train[@]}" --epochs 1 --model new.ckpt --last new.last "${how[@]}" --log new.jsonl --limit 4
     small cifar-train --quiet --resume last.ckpt --epochs 2 "${how[@]}"
     small cifar-test --data "$data" "${how[@]}"
     small cifar-classes --data "$data" --json "${how[@]}"

@@ -340,13 +340,8 @@ check 'and found' test "$(epochs_in größer-日本/lög.jsonl)" = 2
 
 enter --epochs 1 --log run.jsonl
 judge=(cifar-test --data ../D)
-for file in last.ckpt best.ckpt run.jsonl; do
-    refused 2 "--grid $file: is something else already" "${judge[@]}" --grid "$file"
-done
 cp ../D/test_batch.bin renamed
-refused 2 '--grid renamed: is a file of a data set' "${judge[@]}" --grid renamed
 echo notes >notes
-refused 2 '--grid notes: is there already and is no picture' "${judge[@]}" --grid notes
 echo mine >other.ckpt
 another=("${train[@]}" --epochs 1 --model other.ckpt --last other.last --overwrite)
 refused 2 '--log /proc/self/cwd/../run/best.ckpt: is something else already' "${another[@]}" --log /proc/self/cwd/../run/best.ckpt

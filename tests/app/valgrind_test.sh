@@ -15,8 +15,9 @@ finds_nothing() {
     check "${*:2}: no word of Valgrind's" lacks "$err" '^==[0-9]+=='
 }
 
-finds_nothing 0 cifar-synth data --train 20 --test 10
-finds_nothing 0 cifar-train --data data --epochs 1 --batch 8 --save-every 1 --log-every 1 --log run.jsonl
+# Two steps of a whole batch and one of a smaller one; rows that are no multiple of a vector.
+finds_nothing 0 cifar-synth data --train 5 --test 3
+finds_nothing 0 cifar-train --data data --epochs 1 --batch 2 --save-every 1 --log-every 1 --log run.jsonl
 finds_nothing 0 cifar-train --resume last.ckpt --epochs 2
 finds_nothing 0 cifar-train --resume last.ckpt
 finds_nothing 2 cifar-train --resume last.ckpt --seed 3
@@ -24,8 +25,8 @@ finds_nothing 2 cifar-train --data data
 finds_nothing 4 cifar-train --resume best.ckpt
 finds_nothing 0 cifar-test --data data
 finds_nothing 0 cifar-classes --data data --confusion --json
-finds_nothing 6 cifar-train --data data --overwrite --lr 1e30
-finds_nothing 0 cifar-train --data data --overwrite --epochs 1 --device openblas --quiet
+finds_nothing 6 cifar-train --data data --overwrite --batch 2 --lr 1e30
+finds_nothing 0 cifar-train --data data --overwrite --epochs 1 --batch 2 --device openblas --quiet
 finds_nothing 4 cifar-test --data data --model run.jsonl
 finds_nothing 3 cifar-test --data nowhere
 

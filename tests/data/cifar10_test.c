@@ -136,8 +136,6 @@ static void damaged_batches_are_refused(void **state) {
         {"rm $b; mkdir $b", "is a folder", "a regular file is expected"},
         {"truncate -s $((3073 * 400000)) $b", "has 1229200000 bytes",
          "at most 1075550000 are read"},
-        {"rm $b; ln -s $b $b", "cannot be opened", "Too many levels of symbolic links"},
-        {"rm $b; mkfifo $b", "is a pipe", "a regular file is expected"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char command[256];

@@ -240,8 +240,6 @@ static void other_tensors_are_refused(void **unused) {
          "its shape is [1], but [] is expected"},
         {{"bn1.num_batches_tracked", .shape = "[0]", .size = 0},
          "its shape is [0], but [] is expected"},
-        {{"conv1.weight", .shape = "[-12,-3,5,5]", .size = 3600}, "whole numbers from 0"},
-        {{"conv1.weight", .shape = "[4611686018427387904,4]", .size = 0}, "its shape"},
         {{"conv1.bias", .dtype = "'F16'", .size = 24}, "its dtype is F16, but F32 is expected"},
         {{"conv1.bias", .dtype = "'F64'", .size = 96}, "its dtype is F64, but F32 is expected"},
         {{"conv1.bias", .dtype = "'I32'", .size = 48}, "its dtype is I32, but F32 is expected"},
@@ -250,8 +248,6 @@ static void other_tensors_are_refused(void **unused) {
          "its dtype is F32, but I64 is expected"},
         {{"bn5.num_batches_tracked", .dtype = "'U64'", .size = 8},
          "its dtype is U64, but I64 is expected"},
-        {{"conv1.bias", .dtype = "'F31'", .size = 48}, ": dtype is F31; one of F32, I64 or"},
-        {{"conv1.bias", .dtype = "32", .size = 48}, "one of F32, I64"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char tensor[64];
@@ -261,8 +257,6 @@ static void other_tensors_are_refused(void **unused) {
     }
     make_checkpoint(&(struct change){"fc1.bias", .name = LEFT_OUT}, NULL);
     refused("tensor fc1.bias is missing among the file's 29", "another network");
-    make_checkpoint(&(struct change){"conv1.weight", .name = "conv1.bias"}, NULL);
-    refused("byte", "duplicate object key");
     make_checkpoint(NULL, "conv3.weight");
     refused("tensor conv3.weight, at byte", "none of this network's 30");
     make_checkpoint(NULL, "");
@@ -374,30 +368,15 @@ static void every_shorter_and_longer_file_is_refused(void **unused) {
     }
 }
 
+/* As safetensors_test.c tells; here, that they change nothing. */
 static void files_that_are_no_checkpoints_are_refused(void **unused) {
     (void)unused;
-    static const char *const texts[] = {"", "PK\3\4 as torch.save begins", "{\"a\": 1}", "text\n"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        make_text("f", texts[i]);
-        refused("bytes", "a safetensors checkpoint, as cifar-train or");
-    }
+    make_text("f", "{\"a\": 1}");
+    refused("bytes 0 to 7 give", "a safetensors checkpoint, as cifar-train or");
+    make_header("{'a':1}", 0);
+    refused("tensor a", "dtype");
     unlink("f");
     refused("cannot be opened", "No such file");
-    make_folder("f");
-    refused("is a folder", "a regular file is expected");
-}
-
-/* A crowd of tensors is refused, and soon. */
-static void too_many_tensors_are_refused(void **unused) {
-    (void)unused;
-    enum { COUNT = 100000 };
-    char *header = malloc(COUNT * 64), *at = header;
-    at += sprintf(at, "{");
-    for (int i = 0; i < COUNT; i++)
-        at += sprintf(at, ENTRY("%d", "'F32'", "[0]", "[0,0]") "%s", i, i < COUNT - 1 ? "," : "}");
-    make_header(header, 0);
-    free(header);
-    refused("bytes 0 to 7 give a header of", "at most 131072 are read");
 }
 
 int main(void) {
@@ -413,7 +392,6 @@ int main(void) {
         IN_SCRATCH(every_tensor_must_be_finite),
         IN_SCRATCH(every_shorter_and_longer_file_is_refused),
         IN_SCRATCH(files_that_are_no_checkpoints_are_refused),
-        IN_SCRATCH(too_many_tensors_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
