@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset CIFAR10_DIR CIFAR_CUDA_GRAPH CIFAR_CUDA_DOT OMP_WAIT_POLICY
 export GOMP_SPINCOUNT=1000 PATH=$BIN:$PATH # without the first the program starts itself a second time
-out=$work/out err=$work/err status=0 started='' held='' failures=0
+out=$work/out err=$work/err status=0 started='' held='' holds=0 failures=0
 
 # ---- checks ----
 
@@ -75,7 +75,7 @@ asan=$(ldd "$BIN/cifar" | awk '/libasan/ { print $3 ":" }')
 preload=LD_PRELOAD=$asan${FAILING_IO-} # the sanitizer insists on being the first
 # CALL [NAME=VALUE...] COMMAND...: starts it, and waits until it waits, before the call, for the file $held to go.
 hold() {
-    held=$work/held.$RANDOM
+    held=$work/held.$((++holds))
     start "$preload" FAULT=hold FAULT_AT="$1" FAULT_HOLD="$held" "${@:2}"
     await test -e "$held"
 }

@@ -109,6 +109,18 @@ static void done(void) {
         raise(SIGKILL);
 }
 
+/* Most calls do nothing else before or after. */
+#define COUNTED(call, watched, path, ...)                                                          \
+    do {                                                                                           \
+        const bool counted = watched;                                                              \
+        if (counted && fails(call, path))                                                          \
+            return -1;                                                                             \
+        const int result = (int)syscall(__VA_ARGS__);                                              \
+        if (counted)                                                                               \
+            done();                                                                                \
+        return result;                                                                             \
+    } while (false)
+
 int open(const char *path, int flags, ...) {
     va_list more;
     va_start(more, flags);
@@ -142,12 +154,7 @@ ssize_t write(int descriptor, const void *bytes, size_t size) {
 
 int fsync(int descriptor) {
     const char *path = path_of(descriptor);
-    if (path != NULL && fails("fsync", path))
-        return -1;
-    const int result = (int)syscall(SYS_fsync, descriptor);
-    if (path != NULL)
-        done();
-    return result;
+    COUNTED("fsync", path != NULL, path, SYS_fsync, descriptor);
 }
 
 int close(int descriptor) {
@@ -166,41 +173,22 @@ int close(int descriptor) {
 }
 
 int rename(const char *from, const char *to) {
-    const bool watched = is_watched(from, 0);
-    if (watched && fails("rename", from))
-        return -1;
-    const int result = renameat(AT_FDCWD, from, AT_FDCWD, to);
-    if (watched)
-        done();
-    return result;
+    COUNTED("rename", is_watched(from, 0), from, SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
-/* Calls of a name, which do nothing else before or after. */
-#define NAMED(call, path, ...)                                                                     \
-    do {                                                                                           \
-        const char *named = path;                                                                  \
-        const bool watched = named != NULL && is_watched(named, 0);                                \
-        if (watched && fails(call, named))                                                         \
-            return -1;                                                                             \
-        const int result = (int)syscall(__VA_ARGS__);                                              \
-        if (watched)                                                                               \
-            done();                                                                                \
-        return result;                                                                             \
-    } while (false)
-
 int mkdir(const char *path, mode_t mode) {
-    NAMED("mkdir", path, SYS_mkdirat, AT_FDCWD, path, mode);
+    COUNTED("mkdir", is_watched(path, 0), path, SYS_mkdirat, AT_FDCWD, path, mode);
 }
 
 int rmdir(const char *path) {
-    NAMED("rmdir", path, SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+    COUNTED("rmdir", is_watched(path, 0), path, SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
 }
 
 int unlinkat(int descriptor, const char *name, int flags) {
     char path[2 * PATH_MAX];
     const char *folder = path_of(descriptor);
     snprintf(path, sizeof path, "%s/%s", folder != NULL ? folder : "?", name);
-    NAMED("unlinkat", path, SYS_unlinkat, descriptor, name, flags);
+    COUNTED("unlinkat", is_watched(path, 0), path, SYS_unlinkat, descriptor, name, flags);
 }
 
 int flock(int descriptor, int operation) {
@@ -211,7 +199,8 @@ int flock(int descriptor, int operation) {
     }
     if (getenv("FAULT_FILES") == NULL) /* no save fails for want of a lock */
         return (int)syscall(SYS_flock, descriptor, operation);
-    NAMED("flock", path_of(descriptor), SYS_flock, descriptor, operation);
+    const char *path = path_of(descriptor);
+    COUNTED("flock", path != NULL, path, SYS_flock, descriptor, operation);
 }
 
 int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags) {
@@ -219,5 +208,6 @@ int renameat2(int from_folder, const char *from, int to_folder, const char *to, 
         errno = EINVAL;
         return -1;
     }
-    NAMED("exchange", from, SYS_renameat2, from_folder, from, to_folder, to, flags);
+    COUNTED("exchange", is_watched(from, 0), from, SYS_renameat2, from_folder, from, to_folder, to,
+            flags);
 }
