@@ -23,8 +23,8 @@ for target in "${targets[@]}"; do
     }
 done
 
-need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-need_clang
+need_packages "${BUILD_PACKAGES[@]}" "${CLANG_PACKAGES[@]}" python3
+need_clang_runtime
 
 cmake --preset fuzz
 cmake --build --preset fuzz

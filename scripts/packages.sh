@@ -6,8 +6,9 @@
     BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config
         libopenblas-dev libpng-dev libjansson-dev libxxhash-dev zlib1g-dev)
     DOWNLOAD_PACKAGES=(curl ca-certificates)
-    TEST_PACKAGES=(libcmocka-dev python3 valgrind) # python3: the tests that are scripts
-    CLANG_PACKAGES=(clang libomp-dev) # for the thread sanitizer and for fuzzing
+    TEST_PACKAGES=(libcmocka-dev python3)          # python3: the tests that are scripts
+    CLANG_PACKAGES=(clang libomp-dev)              # for the thread sanitizer and for fuzzing
+    CHECK_PACKAGES=(valgrind clang-format shellcheck) # tests that are skipped without them
 }
 
 # need_packages PACKAGE...: install those that are missing; silent when none is.
@@ -49,10 +50,9 @@ need_packages() {
     fi
 }
 
-# need_clang: clang with the runtime of its sanitizers and of libFuzzer, which on some systems is a package
-# that has clang's version in its name.
-need_clang() {
-    need_packages "${CLANG_PACKAGES[@]}"
+# need_clang_runtime: with clang there, the runtime of its sanitizers and of libFuzzer, which on some systems is
+# a package that has clang's version in its name.
+need_clang_runtime() {
     echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
         clang -fsanitize=fuzzer,address -x c -o /dev/null - 2>/dev/null ||
         need_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
