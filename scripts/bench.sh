@@ -7,6 +7,8 @@
 set -euo pipefail
 
 root=$(realpath -m "${BASH_SOURCE[0]}/../..")
+# shellcheck disable=SC1091  # checked by itself
+source "$root/scripts/packages.sh"
 python=${PYTHON:-python3}
 data=${CIFAR10_DIR:-$root/data/cifar-10-batches-bin}
 if [[ ${1-} == --data ]]; then
@@ -15,8 +17,10 @@ if [[ ${1-} == --data ]]; then
 fi
 [[ -f $data/data_batch_1.bin ]] || {
     echo "bench: $data: no data_batch_1.bin there; name the folder of the batches with --data" >&2
+    echo "(./scripts/get_data.sh gets them)" >&2
     exit 3
 }
+need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" python3-venv
 "$python" -c 'import torch, numpy' 2>/dev/null || {
     echo "bench: $python has no torch and numpy; make an environment that has them:" >&2
     echo "    python3 -m venv ~/venv && ~/venv/bin/pip install torch numpy" >&2

@@ -12,7 +12,8 @@
 # not. All the while others come by at random instants: somebody who starts another run in the same place
 # and must be refused, somebody who reads the checkpoints, and a second resume, which is refused or, where
 # the run has just been killed, goes on in its place. In the end the checkpoints must be those of the
-# undisturbed run, byte for byte, its log must hold the same figures, and nothing else has been touched. Takes the programs from $BIN, else from build/release or build/test.
+# undisturbed run, byte for byte, its log must hold the same figures, and nothing else has been touched.
+# Takes the programs from $BIN, else from build/release or build/test.
 # Exit status: 1 if a run differed; its folder is kept then. 2 if the command line is wrong.
 set -euo pipefail
 
@@ -29,7 +30,7 @@ runs=${1:-200} seed=${2:-$RANDOM}
 if [[ -z ${BIN-} ]]; then
     for BIN in "$root"/build/{release,test}; do [[ ! -x $BIN/cifar-train ]] || break; done
 fi
-[[ -x $BIN/cifar-train ]] || die 1 "$BIN: no cifar-train there; build it first"
+[[ -x $BIN/cifar-train ]] || die 1 "$BIN: no cifar-train there; build it first, as ./scripts/train.sh --version does"
 BIN=$(realpath "$BIN")
 
 work=$(mktemp -d)

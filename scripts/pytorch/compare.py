@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 
+import tutorial  # first: it says what is missing
+
 import torch
 from safetensors.torch import load_file, save_file
-
-import tutorial
 
 STEPS, BATCH = 20, 10
 failures = 0

@@ -32,10 +32,10 @@ import sys
 import time
 import warnings
 
+import tutorial  # first: it says what is missing
+
 import torch
 import torch.nn.functional as F
-
-import tutorial
 
 VARIANTS = ("eager", "channels_last", "fused", "graph", "graph_channels_last", "reduce_overhead", "max_autotune")
 FIRST_BATCHES = (10, 128)

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 
+import tutorial  # first: it says what is missing
+
 import torch
 from safetensors.torch import save_file
-
-import tutorial
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/golden")
 IMAGES, BATCH, ORDER = 32, 10, 1000

@@ -1,11 +1,18 @@
 """The tutorial's network and training step in PyTorch: what the scripts beside this one compare with."""
 
 import os
+import sys
 
-import numpy as np
-import torch
-import torch.nn as nn
-import torch.nn.functional as F
+try:
+    import numpy as np
+    import torch
+    import torch.nn as nn
+    import torch.nn.functional as F
+except ImportError as missing:
+    sys.exit(f"{type(missing).__name__}: {missing}\n"
+             "An environment that has all that these scripts need (on Debian after apt-get install python3-venv):\n"
+             "    python3 -m venv ~/venv && ~/venv/bin/pip install torch numpy safetensors\n"
+             "Run this again with ~/venv/bin/python.")
 
 
 class Network(nn.Module):
