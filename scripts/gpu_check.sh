@@ -41,13 +41,12 @@ while (($#)); do
 done
 [[ $seconds =~ ^([3-9][0-9]|[1-9][0-9]{2,5})$ ]] ||
     wrong "--seconds $seconds: a whole number of at least 30 is expected"
-[[ $python != python3 ]] || command -v python3 >/dev/null || need_packages python3
+[[ -n $build ]] || need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 "$python" -c '' || wrong "--python $python: does not work"
 # Nobody's files but those of an earlier run, which has stages.tsv from the start on, are deleted.
 mkdir -p "$out" || wrong "--out $out: cannot be made"
 [[ -e $out/stages.tsv || -z $(ls -A "$out") ]] ||
     wrong "--out $out: holds files, but not those of an earlier run; name a new or an empty folder"
-[[ -n $build ]] || need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 rm -f "$out"/{*.log,*.jsonl,*.dot,stages.tsv,facts.txt,report.md}
 : >"$out/stages.tsv"
 work=$(mktemp -d)
