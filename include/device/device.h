@@ -1,31 +1,27 @@
 /* The device interface: everything that the program asks of the hardware it trains on.
  *
  * A backend is one const table of functions, `struct device_ops`, none of them NULL. The floors
- * above know nothing else of it. Five ideas keep the interface narrow for its users and wide enough
+ * above know nothing else of it. Four ideas keep the interface narrow for its users and wide enough
  * for a fast backend:
  *
  *  - Memory belongs to the device. `struct tensor` and `struct block` are incomplete types, so host
  *    code that would touch them does not compile, and a tensor may look in memory as its backend
- *    likes. All of it is freed by close(), and no tensor, block or working memory is
- *    taken once each program has run.
- *  - Ops are queued in order and have no result that the host sees. A device may run them later;
- *    reading a result waits for the ops before it, and is where a failure of the device shows: one
- *    that has run out of memory, say, takes all further calls and tells of it then.
- *  - A step is a `struct program`: a fixed sequence of ops that repeat() runs many times. A backend
- *    may call its body each time, or once to record it and replay the recording.
- *  - So a step is the same each time, the device itself keeps what changes from step to step: the
- *    position in the data set (struct loader), the losses so far, Adam's step number.
- *  - Ops are as large as pays: batch normalisation includes its ReLU and max-pool, the loss its
- *    gradient, and Adam passes over all parameters at once. A backend may join more of them: of a
- *    program's step only the blocks, the logits, the losses and the predictions must exist
- *    afterwards, its other tensors need not. An op outside of repeat() writes all its outputs.
+ *    likes. It is given back in the opposite order of its making: release(), close().
+ *  - A step is data: a list of ops that is handed over when the step is made. The device sees all
+ *    of it then, can choose kernels, plans and working memory, and runs it as often as asked; it
+ *    may join ops, or record the step once and replay the recording. Ops are as large as pays.
+ *  - What changes from step to step is a script: which images, how they are seen, the learning
+ *    rates. The host writes it for a whole pass over the data, and the device keeps the place in it
+ *    itself, so that a step is the same each time.
+ *  - Steps are queued and have no result that the host sees. A device may run them later; reading a
+ *    result waits for them, and is where a failure of the device shows: one that has run out of
+ *    memory, say, takes all further calls and tells of it then.
  *
  * Words: `n` is the number of images in a batch; c, h, w are channels, height and width. Names are
  * as in PyTorch: y = op(x), dy is the gradient of the loss with respect to y. Outputs come before
  * inputs, sizes last. Every output is overwritten, never added to, and shares no memory with an
- * input. A slice may begin at any float of its block. Descriptions (struct conv2d, ...) and host
- * memory are read during the call, unless it says that it borrows them; each call of a program's
- * body passes the same ones. */
+ * input. A slice may begin at any float of its block. Descriptions and host memory are read during
+ * the call, unless it says that it borrows them. */
 #pragma once
 
 #include "base/error.h"
@@ -33,9 +29,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct tensor; /* activations of a batch, [n][c][h][w] in whatever layout the backend likes */
-struct block;  /* a flat row of floats in PyTorch's order: parameters, gradients, moments, ... */
-struct loader; /* a data set on the device, read batch by batch in a given order */
+struct tensor;  /* activations of a batch, [n][c][h][w] in whatever layout the backend likes */
+struct block;   /* a flat row of floats in PyTorch's order: parameters, gradients, moments, ... */
+struct dataset; /* images with their labels */
+struct pass;    /* a way through a data set, and what came of it */
+struct step;    /* what is done with each batch */
+
+/* ---- what a step consists of ---- */
 
 /* Part of a block: an op's weight, bias, ... The op knows how many floats it takes. */
 struct slice {
@@ -68,36 +68,97 @@ struct batchnorm {
     struct slice saved;                     /* [2][c]: the batch's mean and 1/sqrt(var + eps) */
 };
 
-/* As torch.nn.Linear: x is [n][in], y is [n][out] = x weight^T + bias. */
-struct linear {
+/* z = conv(x), y = norm(z): the only way in which a convolution occurs. What z looks like, with the
+ * convolution's bias or without, is the backend's business. */
+struct stage {
+    struct conv2d conv;
+    struct batchnorm norm;
+    struct tensor *x, *z, *y;
+    struct tensor *dx, *dz, *dy; /* dx may be NULL: nobody needs the gradient of the images */
+};
+
+/* As torch.nn.Linear: y = x weight^T + bias, [n][out] of x [n][in]; then torch.nn.CrossEntropyLoss
+ * of these logits: the mean over the batch. */
+struct head {
     int in, out;
     struct slice weight; /* [out][in] */
     struct slice bias;   /* [out] */
     struct slice dweight, dbias;
+    struct tensor *x, *y; /* y is [n][out][1][1] */
+    struct tensor *dx, *dy;
 };
 
 /* As torch.optim.Adam with weight decay added to the gradient (not decoupled), over whole blocks of
- * `count` floats. The device counts the steps. */
+ * `count` floats. */
 struct adam {
     size_t count;
-    double lr, beta1, beta2, eps, weight_decay;
+    double beta1, beta2, eps, weight_decay;
     struct block *parameters, *gradients;
     struct block *exp_avg, *exp_avg_sq; /* the two moments */
 };
 
-/* A step: body(context) issues the same ops with the same arguments whenever it is called, those of
- * Adam, which change what the others read, last. */
-struct program {
-    void (*body)(void *context);
-    void *context;
-    void *recording; /* the backend's own: NULL at first, freed by close() */
+struct op {
+    enum {
+        OP_LOAD, /* images = the next n of the pass, each pixel as (pixel/255 - 0.5) / 0.5 */
+        OP_STAGE,
+        OP_HEAD,          /* the loss and the logits join the pass's results; in training also dy */
+        OP_HEAD_BACKWARD, /* dx, dweight and dbias from dy */
+        OP_STAGE_BACKWARD, /* dx, dz and the four gradients from dy, after OP_STAGE in training */
+        OP_ADAM, /* the pass's script tells the learning rate and the number of the step */
+    } kind;
+    union {
+        struct tensor *images;
+        const struct stage *stage;
+        const struct head *head;
+        const struct adam *adam;
+    };
 };
+
+/* The ops run in order; no two write the same tensor or slice, but for Adam, which comes last and
+ * changes what the others read. OP_HEAD and OP_ADAM need an OP_LOAD before them. Afterwards there
+ * are the blocks, the results of the pass, and the tensors that an op has written and no later one
+ * of the step reads; z in training only. */
+struct step_description {
+    const struct op *ops; /* the list is copied, what it points to is borrowed */
+    int count;
+    bool training;
+    struct pass *pass; /* may be NULL if no op needs it */
+    int n;
+};
+
+/* ---- the data, and the script of a pass over them ---- */
+
+struct images {
+    const uint8_t *records; /* [count]: one byte of label, then c*h*w of pixels */
+    int64_t count;
+    int classes; /* labels are smaller */
+    int c, h, w;
+};
+
+/* An image as a step sees it: moved by that many pixels (what comes in is black, pixel 0), then
+ * mirrored, left to right. */
+struct view {
+    uint32_t image; /* its number in the data set */
+    int8_t down, right;
+    uint8_t mirrored; /* 0 or 1 */
+    uint8_t unused;
+};
+
+struct script {
+    const struct view *views; /* [images], in the order in which they are read */
+    int64_t images;
+    const double *lr; /* [steps]: the learning rate of each step; NULL if Adam takes none */
+    int64_t steps;
+    int64_t adam_steps; /* that were taken before: the first one of the pass has the next number */
+};
+
+/* ---- a device ---- */
 
 /* What all backends have in common; a backend's own device begins with it. */
 struct device {
     const struct device_ops *ops;
     bool tf32;              /* products may round their factors to TF32, as its options allowed */
-    bool runs_ahead;        /* ops return before they are done: whoever waits queues more first */
+    bool runs_ahead;        /* steps return before they are done: whoever waits queues more first */
     char passed_over[1024]; /* by "auto": why a better device was not taken; else empty */
 };
 
@@ -109,8 +170,6 @@ struct device_options {
 
 struct device_ops {
     const char *name; /* as --device takes it */
-
-    /* ---- the device ---- */
 
     /* Errors (STATUS_DEVICE): it is not there or cannot be used, with the reason and what to do,
      * as a sentence that "--device NAME: " can stand before. STATUS_FAILURE: out of memory.
@@ -126,14 +185,17 @@ struct device_ops {
     /* Bytes of memory that it holds now. */
     size_t (*memory)(const struct device *device);
 
-    /* ---- memory ---- */
+    /* All that was made since mark() answered `mark`, blocks, tensors, data sets, passes, steps, is
+     * given back. Working memory stays, for those that come next. */
+    void *(*mark)(struct device *device);
+    void (*release)(struct device *device, void *mark);
 
     /* n zeroed images of [c][h][w]; ops may use fewer. */
     struct tensor *(*tensor_new)(struct device *device, int n, int c, int h, int w);
-    struct block *(*block_new)(struct device *device, size_t count);
+    struct block *(*block_new)(struct device *device, size_t count); /* zeroed */
 
     /* Copies `count` floats from or to the host; of a tensor, n images as [n][c][h][w]. download
-     * waits for the ops before it. A tensor holds the images of the op or upload that wrote it
+     * waits for the steps before it. A tensor holds the images of the step or upload that wrote it
      * last, and no others. Errors (STATUS_DEVICE): the device failed. */
     void (*upload)(struct device *device, struct slice to, const float *from, size_t count);
     bool (*download)(struct device *device, float *to, struct slice from, size_t count,
@@ -142,65 +204,29 @@ struct device_ops {
     bool (*tensor_download)(struct device *device, float *to, const struct tensor *from, int n,
                             struct error *error);
 
-    /* ---- the data set ---- */
+    /* Makes the device hold the images, for any number of passes. The records are borrowed. */
+    struct dataset *(*dataset_new)(struct device *device, const struct images *images);
 
-    /* Makes the device hold `count` images: records of one label byte and c*h*w pixel bytes. The
-     * records are borrowed and must stay as they are until close(). */
-    struct loader *(*loader_new)(struct device *device, const uint8_t *records, int64_t count,
-                                 int c, int h, int w);
+    /* Passes over the data set that read up to `images` views in up to `steps` steps. */
+    struct pass *(*pass_new)(struct device *device, struct dataset *dataset, int64_t images,
+                             int64_t steps);
 
-    /* Goes back to the first batch of a new pass; `order` holds the numbers of the `length` images
-     * to be read, in order (copied). The losses and predictions of the pass before are forgotten.
+    /* Goes to the beginning of a new script (copied). The results of the pass before are forgotten.
      */
-    void (*loader_rewind)(struct device *device, struct loader *loader, const uint32_t *order,
-                          int64_t length);
+    void (*pass_begin)(struct device *device, struct pass *pass, const struct script *script);
 
     /* The results of the pass so far: the mean loss of each of the steps [first, first + count),
-     * and the predicted class of the first `count` images in the order of the pass. The losses wait
-     * for the calls of repeat() that made them and need not wait for later ones, the predictions
-     * wait for all ops before them. Errors (STATUS_DEVICE): the device failed. */
-    bool (*losses)(struct device *device, const struct loader *loader, float *losses, int64_t first,
+     * and the logits [count][classes] of the first `count` images in the order of the script. The
+     * losses wait for the calls of step_run() that made them and need not wait for later ones, the
+     * logits wait for all steps before them. Errors (STATUS_DEVICE): the device failed. */
+    bool (*losses)(struct device *device, const struct pass *pass, float *losses, int64_t first,
                    int64_t count, struct error *error);
-    bool (*predictions)(struct device *device, const struct loader *loader, uint8_t *classes,
-                        int64_t count, struct error *error);
+    bool (*logits)(struct device *device, const struct pass *pass, float *logits, int64_t count,
+                   struct error *error);
 
-    /* ---- steps ---- */
-
-    /* Runs the program's step, which reads one data set at most, `times` times. */
-    void (*repeat)(struct device *device, struct program *program, int64_t times);
-
-    /* ---- ops ---- */
-
-    /* x = the next n images of the pass, each pixel as (pixel/255 - 0.5) / 0.5. */
-    void (*load_batch)(struct device *device, struct tensor *x, struct loader *loader, int n);
-
-    void (*conv2d_forward)(struct device *device, struct tensor *y, const struct tensor *x,
-                           const struct conv2d *conv, int n);
-    /* dx may be NULL: nobody needs the gradient of the images. */
-    void (*conv2d_backward)(struct device *device, struct tensor *dx, const struct tensor *dy,
-                            const struct tensor *x, const struct conv2d *conv, int n);
-
-    void (*batchnorm_forward)(struct device *device, struct tensor *y, const struct tensor *x,
-                              const struct batchnorm *norm, bool training, int n);
-    /* The gradient of the training mode, for the batch of the last forward pass in training. */
-    void (*batchnorm_backward)(struct device *device, struct tensor *dx, const struct tensor *dy,
-                               const struct tensor *x, const struct batchnorm *norm, int n);
-
-    void (*linear_forward)(struct device *device, struct tensor *y, const struct tensor *x,
-                           const struct linear *linear, int n);
-    void (*linear_backward)(struct device *device, struct tensor *dx, const struct tensor *dy,
-                            const struct tensor *x, const struct linear *linear, int n);
-
-    /* The loss of the batch that load_batch() loaded last, as torch.nn.CrossEntropyLoss (the mean
-     * over its n images), and the predicted classes (the first of equals) join the results of the
-     * pass. dlogits = gradient of that mean, NULL in evaluation. logits are [n][classes][1][1]. */
-    void (*cross_entropy)(struct device *device, struct tensor *dlogits,
-                          const struct tensor *logits, struct loader *loader, int n);
-
-    /* One step of Adam: number 1, 2, 3, ... since open(), or after adam_seek(step) number step + 1.
-     */
-    void (*adam_step)(struct device *device, const struct adam *adam);
-    void (*adam_seek)(struct device *device, int64_t step);
+    /* No memory is taken any more when each step has run once. */
+    struct step *(*step_new)(struct device *device, const struct step_description *description);
+    void (*step_run)(struct device *device, struct step *step, int64_t times);
 };
 
 /* Opens a device by the name of its backend; "auto" takes the best one that can be opened. Errors:

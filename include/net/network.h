@@ -18,6 +18,7 @@ struct layer {
 
 enum {
     NETWORK_LAYERS = 14,
+    NETWORK_STAGES = 4,   /* convolutions, each with what follows it up to the next */
     NETWORK_TENSORS = 30, /* in the state_dict */
     NETWORK_CHANNELS = 3, /* of the images */
     NETWORK_SIDE = 32,
@@ -65,10 +66,10 @@ float *network_tensor_data(const struct network_state *state, const struct netwo
  * for batch normalisation. */
 void network_init(struct network_state *state, struct random *random);
 
-/* The network on a device, with room for batches of up to `capacity` images. */
+/* The network on a device, with room for batches of up to `capacity` images. Its memory there goes
+ * with a mark of before (device.h), or with the device; network_free() frees the host's part. */
 struct network;
 struct network *network_new(struct device *device, int capacity);
-/* Frees the host's part; the device's memory goes with the device. */
 void network_free(struct network *network);
 
 struct device *network_device(const struct network *network);
@@ -81,17 +82,15 @@ void network_upload(struct network *network, const struct network_state *state);
 bool network_download(const struct network *network, struct network_state *state,
                       struct error *error);
 
-/* The ops of a step, over the loader's next n images: the forward pass up to the loss, in training
- * (batch statistics, which move the running ones) or in evaluation (running statistics); then the
- * backward pass, from the loss to the gradients of all parameters. */
-void network_forward(struct network *network, struct loader *loader, bool training, int n);
-void network_backward(struct network *network, int n);
+/* A step over the pass's next n images: the forward pass up to the loss; in training, which is with
+ * `adam`, by the batch's statistics, which move the running ones, then the backward pass to the
+ * gradients of all parameters, and Adam; else by the running statistics, and no more. The network
+ * and `adam` must outlive it. */
+struct step *network_step(struct network *network, struct pass *pass, const struct adam *adam,
+                          int n);
 
-/* Looks for a number that is not finite in what the layers made of the n images of a forward pass
- * that was the last one and no part of a program. Answers, with an empty `name` if all are finite,
+/* Takes the forward pass over the pass's next n images layer by layer and looks for a number that
+ * is not finite in what the layers make of them. Answers, with an empty `name` if all are finite,
  * the first layer's name and that number. Errors: the device failed. */
-bool network_find_infinite(const struct network *network, int n, const char **name, double *value,
-                           struct error *error);
-
-/* The logits of the last forward pass, [n][NETWORK_CLASSES]. Errors: the device failed. */
-bool network_logits(const struct network *network, float *logits, int n, struct error *error);
+bool network_find_infinite(struct network *network, struct pass *pass, bool training, int n,
+                           const char **name, double *value, struct error *error);

@@ -1,10 +1,9 @@
 /* The training loop. */
 #pragma once
 
-#include "data/cifar10.h"
 #include "net/safetensors.h"
+#include "train/divergence.h"
 #include "train/evaluate.h"
-#include "train/train_state.h"
 
 struct train_settings {
     int epochs, batch;
@@ -59,17 +58,11 @@ struct trainer {
     struct train_settings settings;
     struct metadata model_about, last_about; /* for the two files */
     struct device *device;
-    struct network *network;
-    struct adam adam;
-    struct loader *loader;
-    struct pass pass;
+    struct learner learner;
     struct evaluator evaluator;
-    uint32_t *order;
-    float *losses;
-    int64_t run;                  /* steps that are queued at once */
-    struct train_state state;     /* as it was taken from the device last, whole and finite */
-    struct train_state room;      /* for the next */
-    struct random drawn;          /* the generator after it drew the epoch's order */
+    float *losses;                /* of an epoch's steps */
+    int64_t at_once;              /* steps that are queued at once */
+    struct train_state room;      /* for the next state: the learner's is whole and finite */
     bool model_waits, last_waits; /* to be written: what the file should hold has changed */
     int failed_writes;
     int unsaved;               /* occasions in a row at which the state could not be written */
@@ -78,20 +71,17 @@ struct trainer {
     double save_seconds;       /* spent in writing files */
 };
 
-/* Steps in an epoch over these images. */
-int64_t trainer_steps(const struct train_settings *settings, const struct cifar10 *train);
-
 /* A key that the state's text has only as long as the model has not been written: what is said of
  * the file in its place. */
 #define TRAINER_UNTIL_MODEL "given_up"
 
 /* Makes a run ready: a new one, or the one that `from` is a state of, which train_state_fits() and
- * which the trainer takes over. Puts the network and both data sets on the device; all memory that
- * training needs is taken here. The two texts are for the files, to which the trainer adds. The
- * data must outlive the device, the trainer must stay where it is. */
+ * which the trainer takes over. All memory that training needs is taken here, on the device, too,
+ * and given back by trainer_free(), with what was made on the device since. The two texts are for
+ * the files, to which the trainer adds. The trainer must stay where it is. */
 void trainer_init(struct trainer *trainer, struct device *device,
-                  const struct train_settings *settings, const struct cifar10 *train,
-                  const struct cifar10 *test, const struct metadata *model_about,
+                  const struct train_settings *settings, const struct resident *train,
+                  const struct resident *test, const struct metadata *model_about,
                   const struct metadata *last_about, struct train_state *from);
 void trainer_free(struct trainer *trainer);
 

@@ -4,20 +4,21 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char KEY[] = "classes";
+const char classes_key[] = "classes";
 
 void classes_record(struct metadata *about, const struct cifar10_names *names) {
     char text[METADATA_VALUE]; /* the longest names have room in it */
     json_t *list = json_array();
     for (int i = 0; i < CIFAR10_CLASSES; i++)
         json_array_append_new(list, json_string(names->name[i]));
-    metadata_set(about, KEY, "%.*s", (int)json_dumpb(list, text, sizeof text, JSON_COMPACT), text);
+    metadata_set(about, classes_key, "%.*s", (int)json_dumpb(list, text, sizeof text, JSON_COMPACT),
+                 text);
     json_decref(list);
 }
 
 bool classes_find(struct cifar10_names *names, bool *told, const struct metadata *about,
                   const char *path, struct error *error) {
-    const char *text = metadata_get(about, KEY);
+    const char *text = metadata_get(about, classes_key);
     *names = cifar10_official_names;
     *told = text != NULL;
     if (!*told)
@@ -35,5 +36,5 @@ bool classes_find(struct cifar10_names *names, bool *told, const struct metadata
                              "%s: its metadata's %s is %.80s; a JSON array of the names of ten "
                              "classes, each of 1 to %d bytes of printable ASCII, is expected: the "
                              "file is damaged or was changed",
-                             path, KEY, text, CIFAR10_NAME - 1);
+                             path, classes_key, text, CIFAR10_NAME - 1);
 }

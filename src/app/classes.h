@@ -6,10 +6,12 @@
 #include "base/metadata.h"
 #include "data/cifar10.h"
 
+extern const char classes_key[];
+
 void classes_record(struct metadata *about, const struct cifar10_names *names);
 
 /* Reads them from the metadata of the file `path`. One that has none (an older one, PyTorch's) is
- * taken to mean CIFAR-10's names, and `told` becomes false. Errors: STATUS_CHECKPOINT: what stands
- * there is no such array. */
+ * taken to mean CIFAR-10's names, and `told` becomes false: who uses them says so. Errors:
+ * STATUS_CHECKPOINT: what stands there is no such array. */
 bool classes_find(struct cifar10_names *names, bool *told, const struct metadata *about,
                   const char *path, struct error *error);

@@ -54,35 +54,31 @@ static json_t *logit_lists(const float *logits, int n) {
     return lists;
 }
 
-static bool print_json(struct judgement *j, const struct workplace *w, const struct settings *s,
-                       int shown, struct error *error) {
+static void print_json(const struct judgement *j, const struct workplace *w,
+                       const struct settings *s, int shown) {
     const struct evaluation *e = &j->evaluation;
-    float *logits = memory_new((size_t)shown * CIFAR10_CLASSES, sizeof *logits);
-    bool good = evaluator_first_logits(&j->evaluator, logits, error);
-    if (good) {
-        json_t *object = json_pack(
-            "{s:o, s:o, s:b, s:s, s:I, s:I, s:o, s:o, s:o*, s:o, s:o, s:o}", "model",
-            json_text(s->model), "data", json_text(w->folder), "synthetic", w->synthetic, "device",
-            w->device->ops->name, "images", (json_int_t)e->images, "correct",
-            (json_int_t)e->correct, "accuracy", json_rounded(evaluation_accuracy(e), 6), "loss",
-            json_number(e->loss), "grid", s->grid == NULL ? NULL : json_text(s->grid), "real",
-            class_list(&w->names, w->test.records, CIFAR10_RECORD, shown), "predicted",
-            class_list(&j->classes, j->evaluator.predicted, 1, shown), "logits",
-            logit_lists(logits, shown));
-        json_print(object);
-    }
-    free(logits);
-    return good;
+    json_t *object =
+        json_pack("{s:o, s:o, s:b, s:s, s:I, s:I, s:o, s:o, s:o*, s:o, s:o, s:o}", "model",
+                  json_text(s->model), "data", json_text(w->folder), "synthetic", w->synthetic,
+                  "device", w->device->ops->name, "images", (json_int_t)e->images, "correct",
+                  (json_int_t)e->correct, "accuracy", json_rounded(evaluation_accuracy(e), 6),
+                  "loss", json_number(e->loss), "grid", s->grid == NULL ? NULL : json_text(s->grid),
+                  "real", class_list(&w->names, w->test.records, CIFAR10_RECORD, shown),
+                  "predicted", class_list(&j->classes, j->evaluator.predicted, 1, shown), "logits",
+                  logit_lists(j->evaluator.logits, shown));
+    json_print(object);
 }
 
 static bool report(struct judgement *j, const struct workplace *w, const struct settings *s,
                    struct error *error) {
     const struct evaluation *e = &j->evaluation;
-    const int shown = j->evaluator.pass.whole.n; /* the first batch */
+    const int shown = j->evaluator.steps.batch; /* the first batch */
     if (s->grid != NULL && !save_grid(s->grid, w, j->evaluator.predicted, shown, error))
         return false;
-    if (s->json)
-        return print_json(j, w, s, shown, error);
+    if (s->json) {
+        print_json(j, w, s, shown);
+        return true;
+    }
     judgement_print(j, w, s);
     printf("Test accuracy %.2f %% (%lld of %lld images), loss %.4f\n", evaluation_accuracy(e),
            (long long)e->correct, (long long)e->images, e->loss);

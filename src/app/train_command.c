@@ -115,8 +115,8 @@ static void print_settings(const struct run *r) {
     printf("  network   %d layers, %zu parameters\n", NETWORK_LAYERS, network_plan()->parameters);
     printf("  training  epochs %lld, steps in each %lld, batch %d, Adam lr %g, weight decay %g, "
            "seed %lld\n",
-           (long long)s->epochs, (long long)trainer->pass.steps, trainer->pass.whole.n, s->lr,
-           s->weight_decay, (long long)s->seed);
+           (long long)s->epochs, (long long)trainer->learner.steps.count,
+           trainer->learner.steps.batch, s->lr, s->weight_decay, (long long)s->seed);
     printf("  memory    %.1f MB images, %.1f MB on the device\n", images, memory);
     print_line("  model     %s", s->model);
     char every[64] = "";
@@ -138,7 +138,7 @@ static json_t *start_record(const struct run *r) {
         "device_description", r->device, "precision", w->device->tf32 ? "tf32" : "float32", "data",
         json_text(w->folder), "synthetic", w->synthetic, "train_images", (json_int_t)w->train.count,
         "test_images", (json_int_t)w->test.count, "epochs", (json_int_t)s->epochs, "batch",
-        trainer->pass.whole.n, "lr", s->lr, "weight_decay", s->weight_decay, "seed",
+        trainer->learner.steps.batch, "lr", s->lr, "weight_decay", s->weight_decay, "seed",
         (json_int_t)s->seed, "threads", (json_int_t)w->threads, "log_every",
         (json_int_t)s->log_every, "save_every", (json_int_t)s->save_every, "limit",
         s->limit > 0 ? json_integer(s->limit) : json_null(), "model", json_text(s->model), "last",
@@ -146,7 +146,7 @@ static json_t *start_record(const struct run *r) {
 }
 
 static json_t *resume_record(const struct run *r) {
-    const struct train_state *state = &r->trainer.state;
+    const struct train_state *state = &r->trainer.learner.state;
     return json_pack("{s:s, s:o, s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "event", "resume", "from",
                      json_text(r->settings.state), "epoch", (json_int_t)state->epoch, "step",
                      (json_int_t)state->step, "version", CIFAR_VERSION, "device_description",
@@ -156,7 +156,7 @@ static json_t *resume_record(const struct run *r) {
 
 static json_t *end_record(const struct trainer *trainer, double seconds, bool good,
                           const struct error *error) {
-    const struct train_best *best = &trainer->state.best;
+    const struct train_best *best = &trainer->learner.state.best;
     return json_pack("{s:s, s:b, s:I, s:o, s:o, s:o, s:o*}", "event", "end", "finished", good,
                      "best_epoch", (json_int_t)best->epoch, "best_accuracy",
                      json_rounded(best->epoch > 0 ? best->accuracy : (double)NAN, 6), "seconds",
@@ -168,14 +168,14 @@ static json_t *end_record(const struct trainer *trainer, double seconds, bool go
 static void print_resume(const struct run *r) {
     const struct settings *s = &r->settings;
     const struct trainer *trainer = &r->trainer;
-    const struct train_state *state = &trainer->state;
+    const struct train_state *state = &trainer->learner.state;
     if (state->epoch > s->epochs)
         print_line("%s: this run is finished; a larger --epochs than %lld goes on with it",
                    s->state, (long long)s->epochs);
     else
         print_line("Going on with %s: epoch %lld of %lld, after step %lld of %lld", s->state,
                    (long long)state->epoch, (long long)s->epochs, (long long)state->step,
-                   (long long)trainer->pass.steps);
+                   (long long)trainer->learner.steps.count);
     if (state->best.epoch > 0)
         print_line("Best test accuracy so far %.2f %% (epoch %lld), in %s", state->best.accuracy,
                    (long long)state->best.epoch, s->model);
@@ -190,6 +190,11 @@ static void check_continuity(struct run *r) {
     const bool known = log != NULL && s->log != NULL && strcmp(log, s->log) == 0;
     if ((known || r->log.reached.epoch > 0) && !run_log_is_whole(&r->log, s->log_every, &warning))
         on_warning(r, warning.text);
+    if (metadata_get(&r->kept, classes_key) == NULL) {
+        error_set(&warning, STATUS_CHECKPOINT,
+                  "%s: does not name its classes; those of the data are taken", s->state);
+        on_warning(r, warning.text);
+    }
     if (before != NULL && strcmp(before, r->arithmetic) != 0) {
         error_set(&warning, STATUS_DEVICE,
                   "the run in %s was computed by: %s; it goes on with: %s; results may differ in "
@@ -202,8 +207,8 @@ static void check_continuity(struct run *r) {
 static bool train_and_tell(struct run *r, struct error *error) {
     const struct settings *s = &r->settings;
     struct trainer *trainer = &r->trainer;
-    const struct train_best *best = &trainer->state.best;
-    const bool resumes = s->state != NULL, over = trainer->state.epoch > s->epochs;
+    const struct train_best *best = &trainer->learner.state.best;
+    const bool resumes = s->state != NULL, over = trainer->learner.state.epoch > s->epochs;
     if (!s->quiet)
         print_settings(r);
     if (!s->quiet && resumes)
@@ -231,7 +236,7 @@ static bool train_and_tell(struct run *r, struct error *error) {
 
 /* With its log, which must not hide why training ended. */
 static bool train_logged(struct run *r, struct error *error) {
-    const struct train_state *state = &r->trainer.state;
+    const struct train_state *state = &r->trainer.learner.state;
     struct error second;
     if (!(r->settings.state != NULL
               ? run_log_reopen(&r->log, r->settings.log, r->mark, state->epoch, state->step, error)
@@ -358,16 +363,19 @@ static bool train_with(struct run *r, struct error *error) {
     };
     describe(r);
     if (!write_about(r, error) ||
-        (from != NULL && (!check_data(r, error) ||
-                          !train_state_fits(from, s->epochs, trainer_steps(&settings, &w->train),
-                                            s->state, error))) ||
+        (from != NULL &&
+         (!check_data(r, error) ||
+          !train_state_fits(from, s->epochs, steps_count(w->train.count, settings.batch), s->state,
+                            error))) ||
         !outputs_check(&r->outputs, s, r->mark, from, &r->kept, &r->last_about, error))
         return false;
     if (!outputs_tell(&r->outputs, r->mark, &warning))
         warn(r, warning.text);
     /* takes the memory: an earlier log is not emptied for a training that cannot begin */
-    trainer_init(&r->trainer, w->device, &settings, &w->train, &w->test, &r->model_about,
-                 &r->last_about, from);
+    const struct resident train = resident_new(w->device, &w->train);
+    const struct resident test = resident_new(w->device, &w->test);
+    trainer_init(&r->trainer, w->device, &settings, &train, &test, &r->model_about, &r->last_about,
+                 from);
     const bool good = train_logged(r, error);
     trainer_free(&r->trainer);
     return good;

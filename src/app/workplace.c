@@ -78,11 +78,11 @@ static bool find_classes(struct judgement *j, const struct workplace *w,
     bool told;
     if (!classes_find(&j->classes, &told, &j->about, settings->model, error))
         return false;
-    const int label = cifar10_compare_names(&j->classes, &w->names);
     if (!told)
         print_warning(settings->program,
                       "%s: does not name its classes; CIFAR-10's names are assumed",
                       settings->model);
+    const int label = cifar10_compare_names(&j->classes, &w->names);
     if (label < CIFAR10_CLASSES)
         print_warning(settings->program, "%s: its class %d is '%s', but that of %s is '%s'",
                       settings->model, label, j->classes.name[label], w->folder,
@@ -113,7 +113,8 @@ static bool judge(struct judgement *j, const struct workplace *w, const struct s
     j->network = network_new(w->device, batch);
     network_upload(j->network, &state);
     network_state_free(&state);
-    evaluator_init(&j->evaluator, j->network, &w->test, batch);
+    const struct resident test = resident_new(w->device, &w->test);
+    evaluator_init(&j->evaluator, j->network, &test, batch);
     bool good = evaluate(&j->evaluator, &j->evaluation, error);
     if (!good)
         judgement_free(j);

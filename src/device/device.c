@@ -4,7 +4,7 @@
 #include <string.h>
 
 extern const struct device_ops openblas_ops;
-extern const struct device_ops cpu_ops_portable; /* opens with those of the best instruction set */
+extern const struct device_ops cpu_ops;
 
 #ifdef CIFAR_CUDA
 extern const struct device_ops cudnn_ops;
@@ -22,7 +22,7 @@ static const struct {
     {"cuda", NULL, "this version has no kernels of its own for all layers yet; use --device cudnn"},
     {"cudnn", CUDNN,
      "build the program where the CUDA toolkit and cuDNN are installed (cmake -DCIFAR_CUDA=ON)"},
-    {"cpu", &cpu_ops_portable, NULL},
+    {"cpu", &cpu_ops, NULL},
     {"openblas", &openblas_ops, NULL},
 };
 enum { BACKEND_COUNT = sizeof BACKENDS / sizeof *BACKENDS };

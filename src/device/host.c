@@ -24,47 +24,64 @@ static void flush_denormals(void) {
 #endif
 }
 
-struct device *host_new(const struct device_ops *ops, const struct device_options *options) {
+struct device *host_new(const struct device_ops *ops, const struct host_kernels *kernels,
+                        const struct device_options *options) {
     require(options->threads > 0);
     flush_denormals();
     struct host *host = memory_new(1, sizeof *host);
     host->base.ops = ops;
+    host->kernels = kernels;
     host->threads = options->threads;
     return &host->base;
 }
 
 void host_close(struct device *device) {
-    struct host *d = host_of(device);
-    for (struct owned *next; d->owned != NULL; d->owned = next) {
-        next = d->owned->next;
-        free(d->owned);
-    }
-    free(d->scratch);
-    free(d);
+    host_release(device, NULL);
+    for (int i = 0; i < HOST_SCRATCHES; i++)
+        free(host_of(device)->scratch[i].data);
+    free(device);
 }
 
 size_t host_bytes(const struct device *device) {
     return ((const struct host *)(const void *)device)->bytes;
 }
 
+/* ---- memory ---- */
+
 void *host_own(struct host *d, size_t count, size_t size) {
     struct owned *owned;
     require(count <= (SIZE_MAX - sizeof *owned) / size);
     owned = memory_new(1, sizeof *owned + count * size);
     owned->next = d->owned;
+    owned->bytes = count * size;
     d->owned = owned;
-    d->bytes += count * size;
+    d->bytes += owned->bytes;
     return owned->memory;
 }
 
-float *host_scratch(struct host *host, size_t count) {
-    if (count > host->scratch_size) {
-        free(host->scratch);
-        host->scratch = memory_new(count, sizeof *host->scratch);
-        host->bytes += (count - host->scratch_size) * sizeof *host->scratch;
-        host->scratch_size = count;
+void *host_mark(struct device *device) {
+    return host_of(device)->owned;
+}
+
+void host_release(struct device *device, void *mark) {
+    struct host *d = host_of(device);
+    while (d->owned != mark) {
+        struct owned *newest = d->owned;
+        require(newest != NULL); /* else the mark has been released before */
+        d->owned = newest->next;
+        d->bytes -= newest->bytes;
+        free(newest);
     }
-    return host->scratch;
+}
+
+float *host_scratch(struct host *host, enum host_scratch of, size_t count) {
+    if (count > host->scratch[of].count) {
+        free(host->scratch[of].data);
+        host->scratch[of].data = memory_new(count, sizeof(float));
+        host->bytes += (count - host->scratch[of].count) * sizeof(float);
+        host->scratch[of].count = count;
+    }
+    return host->scratch[of].data;
 }
 
 void host_describe_threads(const struct device *device, char *text, size_t size) {
@@ -95,78 +112,156 @@ bool host_download(struct device *device, float *to, struct slice from, size_t c
     return true;
 }
 
-struct loader *host_loader_new(struct device *device, const uint8_t *records, int64_t count, int c,
-                               int h, int w) {
+/* ---- the data, and passes over them ---- */
+
+struct dataset *host_dataset_new(struct device *device, const struct images *images) {
+    struct dataset *dataset = host_own(host_of(device), 1, sizeof *dataset);
+    dataset->images = *images;
+    return dataset;
+}
+
+struct pass *host_pass_new(struct device *device, struct dataset *dataset, int64_t images,
+                           int64_t steps) {
     struct host *d = host_of(device);
-    struct loader *loader = host_own(d, 1, sizeof *loader);
-    loader->records = records;
-    loader->count = count;
-    loader->pixels = (size_t)c * (size_t)h * (size_t)w;
-    loader->order = host_own(d, (size_t)count, sizeof *loader->order);
-    loader->losses = host_own(d, (size_t)count, sizeof *loader->losses);
-    loader->predicted = host_own(d, (size_t)count, sizeof *loader->predicted);
-    return loader;
+    struct pass *pass = host_own(d, 1, sizeof *pass);
+    pass->images = &dataset->images;
+    pass->most_images = images;
+    pass->most_steps = steps;
+    pass->views = host_own(d, (size_t)images, sizeof *pass->views);
+    pass->lr = host_own(d, (size_t)steps, sizeof *pass->lr);
+    pass->losses = host_own(d, (size_t)steps, sizeof *pass->losses);
+    pass->logits =
+        host_own(d, (size_t)images * (size_t)dataset->images.classes, sizeof *pass->logits);
+    return pass;
 }
 
-void host_loader_rewind(struct device *device, struct loader *loader, const uint32_t *order,
-                        int64_t length) {
+void host_pass_begin(struct device *device, struct pass *pass, const struct script *script) {
     (void)device;
-    require(length <= loader->count);
-    memcpy(loader->order, order, (size_t)length * sizeof *order);
-    loader->length = length;
-    loader->next = loader->steps = 0;
+    require(script->images <= pass->most_images && script->steps <= pass->most_steps);
+    memcpy(pass->views, script->views, (size_t)script->images * sizeof *pass->views);
+    if (script->lr != NULL)
+        memcpy(pass->lr, script->lr, (size_t)script->steps * sizeof *pass->lr);
+    pass->script = *script;
+    pass->script.views = pass->views;
+    pass->script.lr = script->lr == NULL ? NULL : pass->lr;
+    pass->next = pass->steps = 0;
 }
 
-bool host_losses(struct device *device, const struct loader *loader, float *to, int64_t first,
+bool host_losses(struct device *device, const struct pass *pass, float *to, int64_t first,
                  int64_t count, struct error *error) {
     (void)device, (void)error;
-    require(first + count <= loader->steps);
-    memcpy(to, loader->losses + first, (size_t)count * sizeof *to);
+    require(first + count <= pass->steps);
+    memcpy(to, pass->losses + first, (size_t)count * sizeof *to);
     return true;
 }
 
-bool host_predictions(struct device *device, const struct loader *loader, uint8_t *classes,
-                      int64_t count, struct error *error) {
+bool host_logits(struct device *device, const struct pass *pass, float *logits, int64_t count,
+                 struct error *error) {
     (void)device, (void)error;
-    require(count <= loader->next);
-    memcpy(classes, loader->predicted, (size_t)count);
+    require(count <= pass->next);
+    memcpy(logits, pass->logits, (size_t)(count * pass->images->classes) * sizeof *logits);
     return true;
 }
 
-void host_repeat(struct device *device, struct program *program, int64_t times) {
-    (void)device;
-    while (times-- > 0)
-        program->body(program->context);
+/* ---- steps ---- */
+
+struct step *host_step_new(struct device *device, const struct step_description *description) {
+    struct host *d = host_of(device);
+    const size_t count = (size_t)description->count;
+    struct step *step = host_own(d, 1, sizeof *step);
+    struct op *ops = host_own(d, count, sizeof *ops);
+    memcpy(ops, description->ops, count * sizeof *ops);
+    step->description = *description;
+    step->description.ops = ops;
+    return step;
 }
 
-void host_adam_seek(struct device *device, int64_t step) {
-    host_of(device)->adam_steps = step;
+/* The batch begins at image `next` before it is loaded, and ends there afterwards. */
+static void run_op(struct host *d, const struct op *op, const struct step_description *of) {
+    const struct host_kernels *kernel = d->kernels;
+    struct pass *pass = of->pass;
+    switch (op->kind) {
+    case OP_LOAD:
+        require(pass->next + of->n <= pass->script.images && pass->steps < pass->script.steps);
+        kernel->load(d, op->images, pass, of->n);
+        pass->next += of->n;
+        pass->steps++;
+        break;
+    case OP_STAGE:
+        kernel->stage(d, op->stage, of->training, of->n);
+        break;
+    case OP_HEAD:
+        require(pass->next >= of->n);
+        pass->losses[pass->steps - 1] =
+            (float)(kernel->head(d, op->head, of->training, pass, of->n) / of->n);
+        break;
+    case OP_HEAD_BACKWARD:
+        kernel->head_backward(d, op->head, of->n);
+        break;
+    case OP_STAGE_BACKWARD:
+        kernel->stage_backward(d, op->stage, of->n);
+        break;
+    case OP_ADAM:
+        require(pass->steps > 0 && pass->script.lr != NULL);
+        kernel->adam(d, op->adam, pass);
+        break;
+    }
 }
 
-const uint8_t *host_pixels(const struct loader *loader, int64_t image) {
-    return loader->records + loader->order[image] * (1 + loader->pixels) + 1;
+void host_step_run(struct device *device, struct step *step, int64_t times) {
+    const struct step_description *description = &step->description;
+    for (; times > 0; times--)
+        for (int i = 0; i < description->count; i++)
+            run_op(host_of(device), &description->ops[i], description);
 }
+
+/* ---- for a backend's kernels ---- */
 
 void host_pixel_values(float values[256]) {
     for (int i = 0; i < 256; i++)
         values[i] = ((float)i / 255.0F - 0.5F) / 0.5F;
 }
 
-double host_cross_entropy(float *dz, uint8_t *predicted, const float *z, size_t stride, int classes,
-                          int label, int n) {
-    size_t best = 0;
-    for (size_t k = 1; k < (size_t)classes; k++)
-        if (z[k * stride] > z[best * stride])
-            best = k;
-    *predicted = (uint8_t)best;
-    const double largest = (double)z[best * stride];
-    double sum = 0; /* of e^(z - largest z), which cannot overflow */
-    for (size_t k = 0; k < (size_t)classes; k++)
-        sum += exp((double)z[k * stride] - largest);
-    if (dz != NULL)
-        for (size_t k = 0; k < (size_t)classes; k++) {
-            const double softmax = exp((double)z[k * stride] - largest) / sum;
-            dz[k * stride] = (float)((softmax - ((int)k == label)) / n);
-        }
-    return log(sum) + largest - (double)z[(size_t)label * stride];
+/* The record of an image of the pass: its label, then its pixels. */
+static const uint8_t *record_of(const struct pass *pass, int64_t image) {
+    const struct images *of = pass->images;
+    return of->records + pass->script.views[image].image * (size_t)(1 + of->c * of->h * of->w);
+}
+
+void host_load_row(float *x, size_t stride, const struct pass *pass, int64_t image, int row,
+                   const float values[256]) {
+    const struct view *view = &pass->script.views[image];
+    const int h = pass->images->h, w = pass->images->w;
+    const uint8_t *pixels = record_of(pass, image) + 1 + row * w;
+    if (view->down == 0 && view->right == 0 && view->mirrored == 0) {
+        for (int j = 0; j < w; j++)
+            x[(size_t)j * stride] = values[pixels[j]];
+        return;
+    }
+    const int y = row % h - view->down;
+    for (int j = 0; j < w; j++) {
+        const int at = (view->mirrored ? w - 1 - j : j) - view->right;
+        const bool there = y >= 0 && y < h && at >= 0 && at < w;
+        x[(size_t)j * stride] = values[there ? pixels[at - view->down * w] : 0];
+    }
+}
+
+double host_cross_entropy(float *dz, const float *z, size_t stride, struct pass *pass,
+                          int64_t image, int n) {
+    const size_t classes = (size_t)pass->images->classes;
+    const int label = record_of(pass, image)[0];
+    float *kept = pass->logits + (size_t)image * classes;
+    double largest = (double)z[0], sum = 0; /* of e^(z - largest z), which cannot overflow */
+    for (size_t k = 0; k < classes; k++) {
+        kept[k] = z[k * stride];
+        if ((double)kept[k] > largest)
+            largest = (double)kept[k];
+    }
+    for (size_t k = 0; k < classes; k++)
+        sum += exp((double)kept[k] - largest);
+    for (size_t k = 0; dz != NULL && k < classes; k++) {
+        const double softmax = exp((double)kept[k] - largest) / sum;
+        dz[k * stride] = (float)((softmax - ((int)k == label)) / n);
+    }
+    return log(sum) + largest - (double)kept[label];
 }

@@ -1,5 +1,6 @@
-/* What the backends that compute on the CPU share: their memory, the data set, the results of a
- * pass. How an activation (struct tensor) looks is each backend's own.
+/* What the backends that compute on the CPU share: their memory, the data set, the pass and its
+ * results, the running of steps. How an activation (struct tensor) looks, and how an op is computed
+ * (struct host_kernels), is each backend's own.
  *
  * Threads: a backend owns them (OpenMP), and sums over a batch in an order that depends on the
  * batch alone, so that results do not depend on the number of threads in a single bit. */
@@ -14,31 +15,58 @@ struct block {
     size_t count;
 };
 
-struct loader {
-    const uint8_t *records; /* [count][1 + pixels], borrowed */
-    int64_t count;
-    size_t pixels;
-    uint32_t *order;      /* [count], of which the pass reads the first `length` */
-    int64_t length, next; /* `next`: images loaded so far; the batch ends there */
-    float *losses;        /* [count]: one a step of the pass */
-    int64_t steps;
-    uint8_t *predicted; /* [count] */
+struct dataset {
+    struct images images; /* its records are borrowed */
 };
 
-/* A piece of memory that close() frees. */
+struct pass {
+    const struct images *images;
+    int64_t most_images, most_steps; /* room for */
+    struct view *views;              /* [most_images], of the script */
+    double *lr;                      /* [most_steps], likewise */
+    struct script script;            /* with these */
+    int64_t next;                    /* images loaded so far */
+    int64_t steps;                   /* that have loaded theirs so far */
+    float *losses;                   /* [most_steps] */
+    float *logits;                   /* [most_images][classes] */
+};
+
+struct step {
+    struct step_description description; /* with a copy of the ops */
+};
+
+/* A piece of memory that release() or close() frees. */
 struct owned {
     struct owned *next;
+    size_t bytes;
     _Alignas(64) unsigned char memory[];
 };
 
+/* Working memory is that of an op, or of a part of it that has its own. */
+enum host_scratch { HOST_OP, HOST_PART, HOST_SCRATCHES };
+
 struct host {
     struct device base;
+    const struct host_kernels *kernels;
     int threads;
-    int64_t adam_steps;
-    struct owned *owned;
-    size_t bytes;   /* that it holds, with the scratch */
-    float *scratch; /* working memory of one op */
-    size_t scratch_size;
+    struct owned *owned; /* the newest first */
+    size_t bytes;        /* that it holds, with the scratch */
+    struct {             /* working memory */
+        float *data;
+        size_t count;
+    } scratch[HOST_SCRATCHES];
+};
+
+/* The ops as a backend computes them; see struct op. */
+struct host_kernels {
+    void (*load)(struct host *host, struct tensor *images, const struct pass *pass, int n);
+    void (*stage)(struct host *host, const struct stage *stage, bool training, int n);
+    void (*stage_backward)(struct host *host, const struct stage *stage, int n);
+    /* Returns the sum of the images' losses. */
+    double (*head)(struct host *host, const struct head *head, bool training, struct pass *pass,
+                   int n);
+    void (*head_backward)(struct host *host, const struct head *head, int n);
+    void (*adam)(struct host *host, const struct adam *adam, const struct pass *pass);
 };
 
 static inline struct host *host_of(struct device *device) {
@@ -49,32 +77,37 @@ static inline float *slice_data(struct slice slice) {
     return slice.block->data + slice.offset;
 }
 
-/* A device with these ops, for open(); sets the calling thread, and so those that it makes later,
- * to take denormal numbers for zero. */
-struct device *host_new(const struct device_ops *ops, const struct device_options *options);
+/* A device with these ops and kernels, for open(); sets the calling thread, and so those that it
+ * makes later, to take denormal numbers for zero. */
+struct device *host_new(const struct device_ops *ops, const struct host_kernels *kernels,
+                        const struct device_options *options);
 
-/* Zeroed memory, aligned to 64 bytes, that close() frees. */
+/* Zeroed memory, aligned to 64 bytes, that release() or close() frees. */
 void *host_own(struct host *host, size_t count, size_t size);
 
-/* Working memory for one op, at least `count` floats, aligned to 64 bytes, not zeroed. It grows in
- * the first step that needs more and stays as it is from then on. */
-float *host_scratch(struct host *host, size_t count);
+/* Working memory, at least `count` floats, aligned to 64 bytes, not zeroed. It grows in the first
+ * step that needs more and stays as it is from then on. */
+float *host_scratch(struct host *host, enum host_scratch of, size_t count);
 
 /* Appends ", N threads" to a description. */
 void host_describe_threads(const struct device *device, char *text, size_t size);
 
-/* The pixels of one of the images of the pass, [c][h][w], with its label before them. */
-const uint8_t *host_pixels(const struct loader *loader, int64_t image);
+/* ---- for a backend's kernels ---- */
 
 /* What a pixel's byte becomes: (pixel/255 - 0.5) / 0.5, rounded as PyTorch rounds it. */
 void host_pixel_values(float values[256]);
 
-/* One image's part in the cross-entropy of a batch of n: for logits z and label t,
- * log(sum of e^z) - z[t], which is returned; dz = (softmax(z) - onehot(t)) / n unless dz is NULL;
- * and the first largest class. Class k is at z[k * stride], also of dz. A few hundred operations an
+/* Row number `row` of x [c * h][w] as image number `image` of the pass is seen: pixel j goes to
+ * x[j * stride]. */
+void host_load_row(float *x, size_t stride, const struct pass *pass, int64_t image, int row,
+                   const float values[256]);
+
+/* One image's part in the cross-entropy of a batch of n, which is returned: for logits z and label
+ * t, log(sum of e^z) - z[t]; dz = (softmax(z) - onehot(t)) / n unless dz is NULL. Class k is at
+ * z[k * stride], also of dz. The logits join the results of the pass. A few hundred operations an
  * image, so all in double. */
-double host_cross_entropy(float *dz, uint8_t *predicted, const float *z, size_t stride, int classes,
-                          int label, int n);
+double host_cross_entropy(float *dz, const float *z, size_t stride, struct pass *pass,
+                          int64_t image, int n);
 
 /* One step of Adam, as torch.optim.Adam computes it (Kingma and Ba, 2014, with L2 decay added to
  * the gradient), in one pass over all parameters:
@@ -86,9 +119,10 @@ double host_cross_entropy(float *dz, uint8_t *predicted, const float *z, size_t 
  *
  * The factors of a step are computed in double, then rounded to float. It stands here so that each
  * backend compiles it for its own instruction set. */
-static inline void host_adam_step(struct host *host, const struct adam *adam) {
-    const double t = (double)++host->adam_steps;
-    const float step_size = (float)(adam->lr / (1 - pow(adam->beta1, t)));
+static inline void host_adam(struct host *host, const struct adam *adam, const struct pass *pass) {
+    const double t = (double)(pass->script.adam_steps + pass->steps);
+    const double lr = pass->script.lr[pass->steps - 1];
+    const float step_size = (float)(lr / (1 - pow(adam->beta1, t)));
     const float correction = (float)sqrt(1 - pow(adam->beta2, t));
     const float decay = (float)adam->weight_decay, eps = (float)adam->eps;
     const float rest1 = (float)(1 - adam->beta1);
@@ -108,17 +142,26 @@ static inline void host_adam_step(struct host *host, const struct adam *adam) {
 /* The rest are ops of struct device_ops, for a backend's table. */
 void host_close(struct device *device);
 size_t host_bytes(const struct device *device);
+void *host_mark(struct device *device);
+void host_release(struct device *device, void *mark);
 struct block *host_block_new(struct device *device, size_t count);
 void host_upload(struct device *device, struct slice to, const float *from, size_t count);
 bool host_download(struct device *device, float *to, struct slice from, size_t count,
                    struct error *error);
-struct loader *host_loader_new(struct device *device, const uint8_t *records, int64_t count, int c,
-                               int h, int w);
-void host_loader_rewind(struct device *device, struct loader *loader, const uint32_t *order,
-                        int64_t length);
-bool host_losses(struct device *device, const struct loader *loader, float *losses, int64_t first,
+struct dataset *host_dataset_new(struct device *device, const struct images *images);
+struct pass *host_pass_new(struct device *device, struct dataset *dataset, int64_t images,
+                           int64_t steps);
+void host_pass_begin(struct device *device, struct pass *pass, const struct script *script);
+bool host_losses(struct device *device, const struct pass *pass, float *losses, int64_t first,
                  int64_t count, struct error *error);
-bool host_predictions(struct device *device, const struct loader *loader, uint8_t *classes,
-                      int64_t count, struct error *error);
-void host_repeat(struct device *device, struct program *program, int64_t times);
-void host_adam_seek(struct device *device, int64_t step);
+bool host_logits(struct device *device, const struct pass *pass, float *logits, int64_t count,
+                 struct error *error);
+struct step *host_step_new(struct device *device, const struct step_description *description);
+void host_step_run(struct device *device, struct step *step, int64_t times);
+
+#define HOST_OPS                                                                                   \
+    .close = host_close, .memory = host_bytes, .mark = host_mark, .release = host_release,         \
+    .block_new = host_block_new, .upload = host_upload, .download = host_download,                 \
+    .dataset_new = host_dataset_new, .pass_new = host_pass_new, .pass_begin = host_pass_begin,     \
+    .losses = host_losses, .logits = host_logits, .step_new = host_step_new,                       \
+    .step_run = host_step_run

@@ -183,98 +183,93 @@ void network_init(struct network_state *state, struct random *random) {
 
 /* ---- the network on a device ---- */
 
-/* A layer with the arguments of its op. A batch normalisation's op includes the ReLU and the
- * max-pool behind it, so those rows have none of their own. */
-struct row {
-    enum layer_kind kind;
-    union {
-        struct conv2d conv;
-        struct batchnorm norm;
-        struct linear linear;
-    };
-    struct tensor *x, *y, *dx, *dy;
-    size_t size; /* floats of y an image */
-};
-
 struct network {
     struct device *device;
     struct block *parameters, *gradients, *statistics, *saved;
-    struct tensor *images, *logits, *dlogits;
-    struct row rows[NETWORK_LAYERS];
+    struct tensor *images;
+    struct stage stages[NETWORK_STAGES];
+    const char *names[NETWORK_STAGES][2]; /* of the convolution and of the normalisation */
+    struct head head;
 };
 
-/* How much a batch normalisation's op pools: the stride of the max-pool behind its ReLU, or 1. */
-static int pool_behind(int norm) {
-    require(norm + 2 < NETWORK_LAYERS && network_layers[norm + 1].kind == RELU);
-    const struct layer *layer = &network_layers[norm + 2];
-    return layer->kind == MAXPOOL2D ? layer->stride : 1;
+static struct stage stage_of(const struct network *net, int layer) {
+    const struct network_plan *plan = network_plan();
+    const struct layer *conv = &network_layers[layer], *after = conv + 3;
+    const struct network_tensor *tensor = &plan->tensors[plan->first_tensor[layer]];
+    const struct network_tensor *norm = &plan->tensors[plan->first_tensor[layer + 1]];
+    require(conv[1].kind == BATCHNORM2D && conv[2].kind == RELU);
+    return (struct stage){
+        .conv = {.in = conv->in,
+                 .out = conv->out,
+                 .kernel = conv->kernel,
+                 .pad = conv->pad,
+                 .h = plan->input[layer].h,
+                 .w = plan->input[layer].w,
+                 .weight = {net->parameters, tensor[0].offset},
+                 .bias = {net->parameters, tensor[1].offset},
+                 .dweight = {net->gradients, tensor[0].offset},
+                 .dbias = {net->gradients, tensor[1].offset}},
+        .norm = {.c = conv->out,
+                 .h = plan->input[layer + 1].h,
+                 .w = plan->input[layer + 1].w,
+                 .pool = after->kind == MAXPOOL2D ? after->stride : 1,
+                 .eps = 1e-5F,
+                 .momentum = 0.1F,
+                 .weight = {net->parameters, norm[0].offset},
+                 .bias = {net->parameters, norm[1].offset},
+                 .dweight = {net->gradients, norm[0].offset},
+                 .dbias = {net->gradients, norm[1].offset},
+                 .running_mean = {net->statistics, norm[2].offset},
+                 .running_var = {net->statistics, norm[3].offset},
+                 .saved = {net->saved, norm[2].offset}},
+    };
+}
+
+static struct head head_of(const struct network *net, int layer) {
+    const struct network_plan *plan = network_plan();
+    const struct network_tensor *tensor = &plan->tensors[plan->first_tensor[layer]];
+    return (struct head){.in = network_layers[layer].in,
+                         .out = network_layers[layer].out,
+                         .weight = {net->parameters, tensor[0].offset},
+                         .bias = {net->parameters, tensor[1].offset},
+                         .dweight = {net->gradients, tensor[0].offset},
+                         .dbias = {net->gradients, tensor[1].offset}};
 }
 
 struct network *network_new(struct device *device, int capacity) {
     const struct network_plan *plan = network_plan();
-    const struct device_ops *op = device->ops;
+    const struct device_ops *ops = device->ops;
     struct network *net = memory_new(1, sizeof *net);
     net->device = device;
-    net->parameters = op->block_new(device, plan->parameters);
-    net->gradients = op->block_new(device, plan->parameters);
-    net->statistics = op->block_new(device, plan->statistics);
-    net->saved = op->block_new(device, plan->statistics); /* mean and invstd: as many again */
-    net->images = op->tensor_new(device, capacity, NETWORK_CHANNELS, NETWORK_SIDE, NETWORK_SIDE);
+    net->parameters = ops->block_new(device, plan->parameters);
+    net->gradients = ops->block_new(device, plan->parameters);
+    net->statistics = ops->block_new(device, plan->statistics);
+    net->saved = ops->block_new(device, plan->statistics); /* mean and invstd: as many again */
+    net->images = ops->tensor_new(device, capacity, NETWORK_CHANNELS, NETWORK_SIDE, NETWORK_SIDE);
 
     struct tensor *x = net->images, *dx = NULL; /* nobody needs the gradient of the images */
+    int stages = 0;
     for (int i = 0; i < NETWORK_LAYERS; i++) {
-        const struct layer *layer = &network_layers[i];
-        const struct network_tensor *tensor = &plan->tensors[plan->first_tensor[i]];
-        const int c = plan->input[i].c, h = plan->input[i].h, w = plan->input[i].w;
-        const struct slice weight = {net->parameters, tensor[0].offset};
-        const struct slice bias = {net->parameters, tensor[1].offset};
-        const struct slice dweight = {net->gradients, tensor[0].offset};
-        const struct slice dbias = {net->gradients, tensor[1].offset};
-        struct row *row = &net->rows[i];
-        row->kind = layer->kind;
-        int output = i + 1; /* plan->input[output] is the shape of the op's result */
-        switch (layer->kind) {
-        case CONV2D:
-            row->conv = (struct conv2d){layer->in, layer->out, layer->kernel, layer->pad, h,
-                                        w,         weight,     bias,          dweight,    dbias};
-            break;
-        case BATCHNORM2D: {
-            const int pool = pool_behind(i);
-            row->norm = (struct batchnorm){
-                .c = c,
-                .h = h,
-                .w = w,
-                .pool = pool,
-                .eps = 1e-5F,
-                .momentum = 0.1F,
-                .weight = weight,
-                .bias = bias,
-                .dweight = dweight,
-                .dbias = dbias,
-                .running_mean = {net->statistics, tensor[2].offset},
-                .running_var = {net->statistics, tensor[3].offset},
-                .saved = {net->saved, tensor[2].offset},
-            };
-            output = pool == 1 ? i + 2 : i + 3;
-            break;
-        }
-        case RELU:
-        case MAXPOOL2D:
+        if (network_layers[i].kind != CONV2D)
             continue;
-        case LINEAR:
-            row->linear = (struct linear){layer->in, layer->out, weight, bias, dweight, dbias};
-            break;
-        }
-        row->x = x;
-        row->dx = dx;
-        const int yc = plan->input[output].c, yh = plan->input[output].h;
-        const int yw = plan->input[output].w;
-        x = row->y = op->tensor_new(device, capacity, yc, yh, yw);
-        dx = row->dy = op->tensor_new(device, capacity, yc, yh, yw);
-        row->size = (size_t)yc * (size_t)yh * (size_t)yw;
+        struct stage *s = &net->stages[stages];
+        *s = stage_of(net, i);
+        net->names[stages][0] = network_layers[i].name;
+        net->names[stages++][1] = network_layers[i + 1].name;
+        const int c = s->norm.c, h = s->norm.h, w = s->norm.w, pool = s->norm.pool;
+        s->x = x;
+        s->dx = dx;
+        s->z = ops->tensor_new(device, capacity, c, h, w);
+        s->dz = ops->tensor_new(device, capacity, c, h, w);
+        x = s->y = ops->tensor_new(device, capacity, c, h / pool, w / pool);
+        dx = s->dy = ops->tensor_new(device, capacity, c, h / pool, w / pool);
     }
-    net->logits = x;
-    net->dlogits = dx;
+    require(stages == NETWORK_STAGES);
+    net->head = head_of(net, NETWORK_LAYERS - 1);
+    net->head.x = x;
+    net->head.dx = dx;
+    net->head.y = ops->tensor_new(device, capacity, NETWORK_CLASSES, 1, 1);
+    net->head.dy = ops->tensor_new(device, capacity, NETWORK_CLASSES, 1, 1);
     return net;
 }
 
@@ -313,74 +308,83 @@ bool network_download(const struct network *network, struct network_state *state
                                  plan->statistics, error);
 }
 
-void network_forward(struct network *network, struct loader *loader, bool training, int n) {
-    struct device *d = network->device;
-    const struct device_ops *op = d->ops;
-    op->load_batch(d, network->images, loader, n);
-    for (int i = 0; i < NETWORK_LAYERS; i++) {
-        const struct row *row = &network->rows[i];
-        switch (row->kind) {
-        case CONV2D:
-            op->conv2d_forward(d, row->y, row->x, &row->conv, n);
-            break;
-        case BATCHNORM2D:
-            op->batchnorm_forward(d, row->y, row->x, &row->norm, training, n);
-            break;
-        case RELU:
-        case MAXPOOL2D:
-            break; /* done by the batch normalisation before them */
-        case LINEAR:
-            op->linear_forward(d, row->y, row->x, &row->linear, n);
-            break;
-        }
-    }
-    op->cross_entropy(d, training ? network->dlogits : NULL, network->logits, loader, n);
+/* ---- steps ---- */
+
+/* The ops of the forward pass; answers how many. */
+enum { FORWARD = 1 + NETWORK_STAGES + 1 };
+static void forward_ops(const struct network *net, struct op ops[FORWARD]) {
+    ops[0] = (struct op){.kind = OP_LOAD, .images = net->images};
+    for (int i = 0; i < NETWORK_STAGES; i++)
+        ops[1 + i] = (struct op){.kind = OP_STAGE, .stage = &net->stages[i]};
+    ops[FORWARD - 1] = (struct op){.kind = OP_HEAD, .head = &net->head};
 }
 
-void network_backward(struct network *network, int n) {
-    struct device *d = network->device;
-    const struct device_ops *op = d->ops;
-    for (int i = NETWORK_LAYERS - 1; i >= 0; i--) {
-        const struct row *row = &network->rows[i];
-        switch (row->kind) {
-        case CONV2D:
-            op->conv2d_backward(d, row->dx, row->dy, row->x, &row->conv, n);
-            break;
-        case BATCHNORM2D:
-            op->batchnorm_backward(d, row->dx, row->dy, row->x, &row->norm, n);
-            break;
-        case RELU:
-        case MAXPOOL2D:
-            break;
-        case LINEAR:
-            op->linear_backward(d, row->dx, row->dy, row->x, &row->linear, n);
-            break;
-        }
+struct step *network_step(struct network *net, struct pass *pass, const struct adam *adam, int n) {
+    struct op ops[2 * FORWARD];
+    int count = FORWARD;
+    forward_ops(net, ops);
+    if (adam != NULL) {
+        ops[count++] = (struct op){.kind = OP_HEAD_BACKWARD, .head = &net->head};
+        for (int i = NETWORK_STAGES - 1; i >= 0; i--)
+            ops[count++] = (struct op){.kind = OP_STAGE_BACKWARD, .stage = &net->stages[i]};
+        ops[count++] = (struct op){.kind = OP_ADAM, .adam = adam};
     }
+    const struct step_description description = {
+        .ops = ops, .count = count, .training = adam != NULL, .pass = pass, .n = n};
+    return net->device->ops->step_new(net->device, &description);
 }
 
-bool network_find_infinite(const struct network *network, int n, const char **name, double *value,
-                           struct error *error) {
-    struct device *device = network->device;
+/* What an op of the forward pass makes, by the name of its layer. */
+struct output {
+    const char *name;
+    const struct tensor *tensor;
+    int size; /* floats an image */
+};
+
+/* Answers how many; z need not be there but in training. */
+static int outputs_of(const struct network *net, const struct op *op, bool training,
+                      struct output outputs[2]) {
+    int count = 0;
+    if (op->kind == OP_STAGE) {
+        const struct batchnorm *norm = &op->stage->norm;
+        const char *const *names = net->names[op->stage - net->stages];
+        if (training)
+            outputs[count++] = (struct output){names[0], op->stage->z, norm->c * norm->h * norm->w};
+        outputs[count++] = (struct output){
+            names[1], op->stage->y, norm->c * (norm->h / norm->pool) * (norm->w / norm->pool)};
+    } else if (op->kind == OP_HEAD) {
+        outputs[count++] =
+            (struct output){network_layers[NETWORK_LAYERS - 1].name, op->head->y, op->head->out};
+    }
+    return count;
+}
+
+bool network_find_infinite(struct network *net, struct pass *pass, bool training, int n,
+                           const char **name, double *value, struct error *error) {
+    struct device *device = net->device;
+    void *mark = device->ops->mark(device);
+    struct op ops[FORWARD];
+    struct output outputs[2];
     bool good = true;
     *name = "";
-    for (int i = 0; good && (*name)[0] == '\0' && i < NETWORK_LAYERS; i++) {
-        const struct row *row = &network->rows[i];
-        const size_t count = (size_t)n * row->size;
-        float *y = memory_new(count, sizeof *y);
-        good = row->y == NULL || device->ops->tensor_download(device, y, row->y, n, error);
-        for (size_t j = 0; good && j < count; j++)
-            if (!isfinite(y[j])) {
-                *name = network_layers[i].name;
-                *value = (double)y[j];
-                break;
-            }
-        free(y);
+    forward_ops(net, ops);
+    for (int i = 0; good && (*name)[0] == '\0' && i < FORWARD; i++) {
+        const struct step_description alone = {&ops[i], 1, training, pass, n};
+        device->ops->step_run(device, device->ops->step_new(device, &alone), 1);
+        const int count = outputs_of(net, &ops[i], training, outputs);
+        for (int j = 0; good && (*name)[0] == '\0' && j < count; j++) {
+            const size_t floats = (size_t)n * (size_t)outputs[j].size;
+            float *y = memory_new(floats, sizeof *y);
+            good = device->ops->tensor_download(device, y, outputs[j].tensor, n, error);
+            for (size_t k = 0; good && k < floats; k++)
+                if (!isfinite(y[k])) {
+                    *name = outputs[j].name;
+                    *value = (double)y[k];
+                    break;
+                }
+            free(y);
+        }
     }
+    device->ops->release(device, mark);
     return good;
-}
-
-bool network_logits(const struct network *network, float *logits, int n, struct error *error) {
-    struct device *device = network->device;
-    return device->ops->tensor_download(device, logits, network->logits, n, error);
 }

@@ -5,9 +5,10 @@
  *
  * Each op of the network runs alone on random numbers, all of them in turn, over and over, so that
  * a busy moment of the machine meets them all; the table, in Markdown, gives medians. Multiply-adds
- * are those of the definition, whatever method computes them, and an addition and a multiplication
- * count as two operations. The peak is what a probe reaches in the same run: independent
- * multiply-adds in registers, as wide as the processor has them, on each thread. */
+ * are those of the convolutions and of Linear by their definition, whatever method computes them,
+ * and an addition and a multiplication count as two operations. The peak is what a probe reaches in
+ * the same run: independent multiply-adds in registers, as wide as the processor has them, on each
+ * thread. */
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
@@ -72,152 +73,122 @@ static double probe_all(int threads) {
 
 /* ---- the ops of a step ---- */
 
-enum { FORWARD, BACKWARD, ADAM, MOST_ROWS = 24, MOST_ROUNDS = 1000, PARAMETERS = 50326 };
+enum { STAGES = 4, ROWS = 2 * STAGES + 3, MOST_ROUNDS = 1000, PARAMETERS = 50326, CLASSES = 10 };
 
+/* An op, as a step of its own. */
 struct row {
     char name[64];
-    int kind; /* 'c'onvolution, batch 'n'ormalisation, 'l'inear, 'a'dam */
-    int direction;
     double operations; /* 0: not counted */
-    struct tensor *x, *y, *dx, *dy;
-    struct conv2d conv;
-    struct batchnorm norm;
-    struct linear linear;
-    struct adam adam;
+    bool is_stage;
+    struct step *step;
     double *times; /* of all rounds, in seconds */
     double time;   /* their median */
 };
 
 static struct device *device;
 static struct random dice;
-static struct row rows[MOST_ROWS];
+static int batch;
+static struct pass *pass; /* over an image of one pixel: the loss needs one, and with it Adam */
+static struct view *views;
+static struct script script;
+static struct stage stages[STAGES];
+static struct head head, pixel_head;
+static struct adam adam;
+static struct row rows[ROWS];
 static int row_count;
 
-static struct tensor *tensor(int n, int c, int h, int w) {
-    const size_t count = (size_t)n * (size_t)(c * h * w);
-    struct tensor *t = device->ops->tensor_new(device, n, c, h, w);
+static struct tensor *tensor(int c, int h, int w) {
+    const size_t count = (size_t)batch * (size_t)(c * h * w);
+    struct tensor *t = device->ops->tensor_new(device, batch, c, h, w);
     float *values = memory_new(count, sizeof *values);
     for (size_t i = 0; i < count; i++)
         values[i] = random_uniform(&dice, -1, 1);
-    device->ops->tensor_upload(device, t, values, n);
+    device->ops->tensor_upload(device, t, values, batch);
     free(values);
     return t;
 }
 
-static struct slice slice(size_t count) {
-    const struct slice s = {device->ops->block_new(device, count), 0};
-    float *values = memory_new(count, sizeof *values);
-    for (size_t i = 0; i < count; i++)
+static struct slice slice(int count) {
+    const struct slice s = {device->ops->block_new(device, (size_t)count), 0};
+    float *values = memory_new((size_t)count, sizeof *values);
+    for (int i = 0; i < count; i++)
         values[i] = random_uniform(&dice, 0.1F, 0.2F);
-    device->ops->upload(device, s, values, count);
+    device->ops->upload(device, s, values, (size_t)count);
     free(values);
     return s;
 }
 
-static void add(struct row *row, const char *name, double forward, double backward) {
+static void make_pass(void) {
+    static const uint8_t record[2] = {0};
+    static const double lr = 1e-3;
+    const struct images images = {record, 1, CLASSES, 1, 1, 1};
+    pass = device->ops->pass_new(device, device->ops->dataset_new(device, &images), batch, 1);
+    views = memory_new((size_t)batch, sizeof *views);
+    script = (struct script){views, batch, &lr, 1, 0};
+}
+
+static struct row *add(const char *name, const char *direction, double operations,
+                       const struct op *ops, int count, int n) {
+    const struct step_description description = {ops, count, .training = true, pass, n};
+    struct row *row = &rows[row_count++];
+    snprintf(row->name, sizeof row->name, "%s%s", name, direction);
+    row->operations = operations;
+    row->step = device->ops->step_new(device, &description);
     row->times = memory_new(MOST_ROUNDS, sizeof *row->times);
-    row->direction = FORWARD;
-    row->operations = forward;
-    snprintf(row->name, sizeof row->name, "%s", name);
-    rows[row_count++] = *row;
-    row->times = memory_new(MOST_ROUNDS, sizeof *row->times);
-    row->direction = BACKWARD;
-    row->operations = backward;
-    snprintf(row->name, sizeof row->name, "%s, backward", name);
-    rows[row_count++] = *row;
+    return row;
 }
 
-static void add_conv(int n, int in, int out, int side, bool dx) {
-    const int after = side - 2;
-    const size_t weights = (size_t)(out * in * 25);
-    struct row row = {.kind = 'c'};
-    char name[64];
-    row.conv = (struct conv2d){in,
-                               out,
-                               5,
-                               1,
-                               side,
-                               side,
-                               slice(weights),
-                               slice((size_t)out),
-                               slice(weights),
-                               slice((size_t)out)};
-    row.x = tensor(n, in, side, side), row.dx = dx ? tensor(n, in, side, side) : NULL;
-    row.y = tensor(n, out, after, after), row.dy = tensor(n, out, after, after);
-    const double operations = 2.0 * n * (double)weights * after * after;
-    snprintf(name, sizeof name, "Conv %d>%d, %dx%d", in, out, side, side);
-    add(&row, name, operations, (dx ? 2 : 1) * operations);
+static void add_stage(struct stage *stage, int in, int out, int side, int pool, bool dx) {
+    const int after = side - 2, pooled = after / pool, weights = out * in * 25;
+    const double operations = 2.0 * batch * weights * after * after;
+    char name[48];
+    stage->x = tensor(in, side, side), stage->dx = dx ? tensor(in, side, side) : NULL;
+    stage->z = tensor(out, after, after), stage->dz = tensor(out, after, after);
+    stage->y = tensor(out, pooled, pooled), stage->dy = tensor(out, pooled, pooled);
+    struct conv2d *conv = &stage->conv;
+    *conv = (struct conv2d){.in = in, .out = out, .kernel = 5, .pad = 1, .h = side, .w = side};
+    conv->weight = slice(weights), conv->dweight = slice(weights);
+    conv->bias = slice(out), conv->dbias = slice(out);
+    struct batchnorm *norm = &stage->norm;
+    *norm = (struct batchnorm){
+        .c = out, .h = after, .w = after, .pool = pool, .eps = 1e-5F, .momentum = 0.1F};
+    norm->weight = slice(out), norm->dweight = slice(out);
+    norm->bias = slice(out), norm->dbias = slice(out);
+    norm->running_mean = slice(out), norm->running_var = slice(out);
+    norm->saved = slice(2 * out);
+    snprintf(name, sizeof name, "Conv BN ReLU%s %d>%d, %dx%d", pool > 1 ? " MaxPool" : "", in, out,
+             side, side);
+    const struct op forward = {OP_STAGE, .stage = stage};
+    const struct op backward = {OP_STAGE_BACKWARD, .stage = stage};
+    add(name, "", operations, &forward, 1, batch)->is_stage = true;
+    add(name, ", backward", (dx ? 2 : 1) * operations, &backward, 1, batch)->is_stage = true;
 }
 
-static void add_norm(int n, int c, int side, int pool) {
-    const size_t count = (size_t)c;
-    struct row row = {.kind = 'n'};
-    char name[64];
-    row.norm = (struct batchnorm){.c = c,
-                                  .h = side,
-                                  .w = side,
-                                  .pool = pool,
-                                  .eps = 1e-5F,
-                                  .momentum = 0.1F,
-                                  .weight = slice(count),
-                                  .bias = slice(count),
-                                  .dweight = slice(count),
-                                  .dbias = slice(count),
-                                  .running_mean = slice(count),
-                                  .running_var = slice(count),
-                                  .saved = slice(2 * count)};
-    row.x = tensor(n, c, side, side), row.dx = tensor(n, c, side, side);
-    row.y = tensor(n, c, side / pool, side / pool), row.dy = tensor(n, c, side / pool, side / pool);
-    snprintf(name, sizeof name, "BN ReLU%s %d, %dx%d", pool > 1 ? " MaxPool" : "", c, side, side);
-    add(&row, name, 0, 0);
+static struct head head_of(int in, struct tensor *x, struct tensor *dx) {
+    struct head h = {.in = in, .out = CLASSES, .x = x, .dx = dx};
+    h.weight = slice(in * CLASSES), h.dweight = slice(in * CLASSES);
+    h.bias = slice(CLASSES), h.dbias = slice(CLASSES);
+    h.y = tensor(CLASSES, 1, 1), h.dy = tensor(CLASSES, 1, 1);
+    return h;
 }
 
-static void add_rest(int n) {
-    struct row row = {.kind = 'l'};
-    row.linear = (struct linear){2400, 10, slice(24000), slice(10), slice(24000), slice(10)};
-    row.x = tensor(n, 24, 10, 10), row.dx = tensor(n, 24, 10, 10);
-    row.y = tensor(n, 10, 1, 1), row.dy = tensor(n, 10, 1, 1);
-    add(&row, "Linear 2400>10", 2.0 * n * 24000, 4.0 * n * 24000);
-    struct row *adam = &rows[row_count++];
-    *adam = (struct row){.kind = 'a', .direction = ADAM, .name = "Adam"};
-    adam->times = memory_new(MOST_ROUNDS, sizeof *adam->times);
-    adam->adam = (struct adam){PARAMETERS,
-                               1e-3,
-                               0.9,
-                               0.999,
-                               1e-8,
-                               1e-4,
-                               slice(PARAMETERS).block,
-                               slice(PARAMETERS).block,
-                               slice(PARAMETERS).block,
-                               slice(PARAMETERS).block};
-}
-
-static void run(const struct row *row, int n) {
-    const struct device_ops *op = device->ops;
-    switch (row->kind) {
-    case 'c':
-        if (row->direction == FORWARD)
-            op->conv2d_forward(device, row->y, row->x, &row->conv, n);
-        else
-            op->conv2d_backward(device, row->dx, row->dy, row->x, &row->conv, n);
-        break;
-    case 'n':
-        if (row->direction == FORWARD)
-            op->batchnorm_forward(device, row->y, row->x, &row->norm, true, n);
-        else
-            op->batchnorm_backward(device, row->dx, row->dy, row->x, &row->norm, n);
-        break;
-    case 'l':
-        if (row->direction == FORWARD)
-            op->linear_forward(device, row->y, row->x, &row->linear, n);
-        else
-            op->linear_backward(device, row->dx, row->dy, row->x, &row->linear, n);
-        break;
-    case 'a':
-        op->adam_step(device, &row->adam);
-        break;
-    }
+/* Adam behind the smallest loss that there is. */
+static void add_rest(void) {
+    const double operations = 2.0 * batch * 24000;
+    struct tensor *pixels = tensor(1, 1, 1);
+    head = head_of(2400, tensor(24, 10, 10), tensor(24, 10, 10));
+    pixel_head = head_of(1, pixels, tensor(1, 1, 1));
+    adam = (struct adam){
+        .count = PARAMETERS, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-4};
+    adam.parameters = slice(PARAMETERS).block, adam.gradients = slice(PARAMETERS).block;
+    adam.exp_avg = slice(PARAMETERS).block, adam.exp_avg_sq = slice(PARAMETERS).block;
+    const struct op load = {OP_LOAD, .images = pixels};
+    const struct op forward[] = {load, {OP_HEAD, .head = &head}};
+    const struct op backward = {OP_HEAD_BACKWARD, .head = &head};
+    const struct op optimizer[] = {load, {OP_HEAD, .head = &pixel_head}, {OP_ADAM, .adam = &adam}};
+    add("Linear 2400>10", "", operations, forward, 2, batch);
+    add("Linear 2400>10", ", backward", 2 * operations, &backward, 1, batch);
+    add("Adam", "", 0, optimizer, 3, 1);
 }
 
 static int compare(const void *a, const void *b) {
@@ -249,29 +220,28 @@ int main(int argc, char **argv) {
                 device->ops->name);
         return STATUS_USAGE;
     }
+    batch = n;
     random_seed(&dice, 0);
-    add_conv(n, 3, 12, 32, false);
-    add_norm(n, 12, 30, 1);
-    add_conv(n, 12, 12, 30, true);
-    add_norm(n, 12, 28, 2);
-    add_conv(n, 12, 24, 14, true);
-    add_norm(n, 24, 12, 1);
-    add_conv(n, 24, 24, 12, true);
-    add_norm(n, 24, 10, 1);
-    add_rest(n);
+    make_pass();
+    add_stage(&stages[0], 3, 12, 32, 1, false);
+    add_stage(&stages[1], 12, 12, 30, 2, true);
+    add_stage(&stages[2], 12, 24, 14, 1, true);
+    add_stage(&stages[3], 24, 24, 12, 1, true);
+    add_rest();
 
     int rounds = 0;
     const double began = clock_seconds();
     for (; rounds < MOST_ROUNDS && (rounds < 5 || clock_seconds() - began < seconds); rounds++) {
         peaks[rounds] = probe_all(threads);
         for (int i = 0; i < row_count; i++) {
+            device->ops->pass_begin(device, pass, &script);
             const double start = clock_seconds();
-            run(&rows[i], n);
+            device->ops->step_run(device, rows[i].step, 1);
             rows[i].times[rounds] = clock_seconds() - start;
         }
     }
     const double peak = median(peaks, rounds);
-    double total = 0, convs = 0, operations = 0;
+    double total = 0, stages_time = 0, operations = 0;
     device->ops->describe(device, description, sizeof description);
     printf("%s: %s; batch %d; peak %.0f GFLOP/s; medians of %d rounds\n\n", device->ops->name,
            description, n, peak * 1e-9, rounds);
@@ -286,15 +256,17 @@ int main(int argc, char **argv) {
                    100 * rows[i].operations / time / peak);
         else
             printf(" | |\n");
-        if (rows[i].kind == 'c') {
-            convs += time;
+        if (rows[i].is_stage) {
+            stages_time += time;
             operations += rows[i].operations;
         }
         free(rows[i].times);
     }
-    printf("| all convolutions | %.0f | %.1f | %.0f | %.0f |\n", 1e6 * convs, 100 * convs / total,
-           1e-9 * operations / convs, 100 * operations / convs / peak);
+    printf("| all stages | %.0f | %.1f | %.0f | %.0f |\n", 1e6 * stages_time,
+           100 * stages_time / total, 1e-9 * operations / stages_time,
+           100 * operations / stages_time / peak);
     printf("| all ops | %.0f | 100 | | |\n", 1e6 * total);
     device->ops->close(device);
+    free(views);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Measures the training step of a device through the device interface alone.
+/* Measures the training step of a device.
  *
  *     step_bench DEVICE PRECISION BATCH [SECONDS]     PRECISION: float32 or tf32
  *
@@ -8,7 +8,7 @@
  * better of two. Prints one line of JSON. */
 #include "base/clock.h"
 #include "base/memory.h"
-#include "train/pass.h"
+#include "train/learner.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -18,8 +18,7 @@
 
 enum {
     IMAGES = 50000,
-    PIXELS = NETWORK_CHANNELS * NETWORK_SIDE * NETWORK_SIDE,
-    RECORD = 1 + PIXELS,
+    RECORD = 1 + CIFAR10_CHANNELS * CIFAR10_SIDE * CIFAR10_SIDE,
     LONGEST_RUN = 32, /* steps; of at most so many images together, */
     RUN_IMAGES = 1024,
     RUNS = 60,
@@ -30,14 +29,10 @@ static const double QUEUED_SECONDS = 0.05; /* of a run of the epoch, as in the t
 
 struct bench {
     struct device *device;
-    struct network *network;
-    struct random random;
-    struct loader *loader;
-    struct adam adam;
-    struct pass pass;
-    uint8_t *records;
-    uint32_t *order;
-    int64_t next; /* step of the pass */
+    struct cifar10 images;
+    struct learner learner;
+    int64_t whole; /* steps of whole batches in an epoch */
+    int64_t next;  /* step of the epoch */
 };
 
 static void stop(const char *text, int status) {
@@ -51,60 +46,45 @@ static uint8_t *draw_records(struct random *random) {
     for (size_t i = 0; i < (size_t)IMAGES * RECORD; i++)
         records[i] = (uint8_t)(random_draw(random) >> 8);
     for (size_t i = 0; i < IMAGES; i++)
-        records[i * RECORD] %= NETWORK_CLASSES;
+        records[i * RECORD] %= CIFAR10_CLASSES;
     return records;
 }
 
 static void set_up(struct bench *b, struct device *device, int batch) {
-    const struct device_ops *op = device->ops;
-    const size_t parameters = network_plan()->parameters;
-    struct network_state state;
-    *b = (struct bench){.device = device};
-    network_state_new(&state);
-    random_seed(&b->random, 0);
-    network_init(&state, &b->random);
-    b->network = network_new(device, batch);
-    network_upload(b->network, &state);
-    network_state_free(&state);
-
-    b->adam = (struct adam){.count = parameters,
-                            .lr = 1e-3,
-                            .beta1 = 0.9,
-                            .beta2 = 0.999,
-                            .eps = 1e-8,
-                            .weight_decay = 1e-4,
-                            .parameters = network_parameters(b->network),
-                            .gradients = network_gradients(b->network),
-                            .exp_avg = op->block_new(device, parameters),
-                            .exp_avg_sq = op->block_new(device, parameters)};
-    b->records = draw_records(&b->random);
-    b->loader =
-        op->loader_new(device, b->records, IMAGES, NETWORK_CHANNELS, NETWORK_SIDE, NETWORK_SIDE);
-    pass_init(&b->pass, b->network, b->loader, &b->adam, IMAGES, batch);
-    b->order = memory_new(IMAGES, sizeof *b->order);
+    const struct learner_settings settings = {.batch = batch, .lr = 1e-3, .weight_decay = 1e-4};
+    struct random random;
+    *b = (struct bench){.device = device, .whole = IMAGES / batch};
+    random_seed(&random, 0);
+    b->images = (struct cifar10){draw_records(&random), IMAGES};
+    const struct resident data = resident_new(device, &b->images);
+    learner_init(&b->learner, device, &data, &settings, NULL);
+    learner_put(&b->learner);
 }
 
-static void rewind_pass(struct bench *b) {
-    random_permutation(&b->random, b->order, IMAGES);
-    b->device->ops->loader_rewind(b->device, b->loader, b->order, IMAGES);
-    b->next = 0;
+/* Goes to step number `step` of another epoch. */
+static void begin_epoch(struct bench *b, int64_t step) {
+    struct learner *l = &b->learner;
+    l->state.step = b->next = step;
+    learner_begin(l);
+    l->state.random = l->drawn;
 }
 
 static void wait_for(struct bench *b, int64_t step) {
     struct error error;
     float loss;
-    if (!b->device->ops->losses(b->device, b->loader, &loss, step, 1, &error))
+    if (!steps_losses(&b->learner.steps, &loss, step, 1, &error))
         stop(error.text, STATUS_DEVICE);
 }
 
-/* Runs the next `steps` steps of whole batches and waits for them; in seconds. */
+/* Runs the next `steps` steps, of whole batches unless it is the last one alone, and waits for
+ * them; in seconds. */
 static double run(struct bench *b, int64_t steps) {
-    if (b->next + steps > IMAGES / b->pass.whole.n) {
-        rewind_pass(b);
+    if (b->next < b->whole && b->next + steps > b->whole) {
+        begin_epoch(b, 0);
         run(b, 1); /* which also waits for the new order to arrive */
     }
     const double began = clock_seconds();
-    pass_run(&b->pass, b->next, steps);
+    steps_run(&b->learner.steps, b->next, steps);
     b->next += steps;
     wait_for(b, b->next - 1);
     return clock_seconds() - began;
@@ -113,18 +93,15 @@ static double run(struct bench *b, int64_t steps) {
 /* Until all is loaded, chosen and recorded: also the smaller step at the end of a pass, which is
  * recorded the second time it runs. */
 static void warm_up(struct bench *b, int64_t steps) {
-    for (int i = 0; i < 2 && b->pass.rest.n > 0; i++) {
-        rewind_pass(b);
+    for (int i = 0; i < 2 && b->whole < b->learner.steps.count; i++) {
+        begin_epoch(b, b->whole);
         run(b, 1);
-        /* the loader has room for it wherever it stands, since it is smaller than a whole batch */
-        b->device->ops->repeat(b->device, &b->pass.run_rest, 1);
-        wait_for(b, 1);
     }
-    rewind_pass(b);
+    begin_epoch(b, 0);
     run(b, 1);
     run(b, 2);
     run(b, steps);
-    if (2 * steps + 1 <= IMAGES / b->pass.whole.n)
+    if (2 * steps + 1 <= b->whole)
         run(b, 2 * steps + 1);
     for (const double began = clock_seconds(); clock_seconds() - began < WARM_UP_SECONDS;)
         run(b, steps);
@@ -133,13 +110,13 @@ static void warm_up(struct bench *b, int64_t steps) {
 /* A whole pass. Where the device runs ahead, a run is queued before the one before is waited for.
  */
 static double epoch(struct bench *b, int64_t queued) {
-    const int64_t steps = b->pass.steps;
+    const int64_t steps = b->learner.steps.count;
     const double began = clock_seconds();
     int64_t waited_for = 0;
-    rewind_pass(b);
+    begin_epoch(b, 0);
     while (b->next < steps) {
         const int64_t count = queued < steps - b->next ? queued : steps - b->next;
-        pass_run(&b->pass, b->next, count);
+        steps_run(&b->learner.steps, b->next, count);
         if (!b->device->runs_ahead)
             waited_for = b->next + count;
         if (waited_for > 0)
@@ -187,9 +164,9 @@ static void print(const struct bench *b, const char *precision, int64_t steps,
     op->describe(b->device, description, sizeof description);
     json_t *result = json_pack(
         "{s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:f, s:f, s:I, s:s}", "device", op->name, "precision",
-        precision, "batch", b->pass.whole.n, "us_median", times->median, "us_p95", times->p95,
-        "runs", (json_int_t)times->runs, "steps_a_run", (json_int_t)steps, "epoch_seconds",
-        epoch_seconds, "images_per_second", IMAGES / epoch_seconds, "memory_bytes",
+        precision, "batch", b->learner.steps.batch, "us_median", times->median, "us_p95",
+        times->p95, "runs", (json_int_t)times->runs, "steps_a_run", (json_int_t)steps,
+        "epoch_seconds", epoch_seconds, "images_per_second", IMAGES / epoch_seconds, "memory_bytes",
         (json_int_t)op->memory(b->device), "description", description);
     require(result != NULL);
     json_dumpf(result, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
@@ -221,9 +198,8 @@ int main(int argc, char **argv) {
     const double first = epoch(&b, queued), second = epoch(&b, queued);
     print(&b, argv[2], steps, &times, first < second ? first : second);
 
+    learner_free(&b.learner);
     device->ops->close(device);
-    network_free(b.network);
-    free(b.records);
-    free(b.order);
+    cifar10_free(&b.images);
     return 0;
 }

@@ -1,5 +1,5 @@
 /* Adam, step by step against the reference. */
-#include "harness.h"
+#include "model.h"
 #include "reference.h"
 
 #include <math.h>
@@ -18,12 +18,51 @@ static const struct adam_case {
     {1000, 1e-2, 0.8, 0.99, 1e-6, 1e-1, 1, 1},
 };
 
-static struct adam numbers_of(const struct adam_case *t) {
-    return (struct adam){.lr = t->lr,
-                         .beta1 = t->beta1,
-                         .beta2 = t->beta2,
-                         .eps = t->eps,
-                         .weight_decay = t->weight_decay};
+enum { ROWS = 3 };
+static const char *const NAMES[ROWS] = {"w", "m", "v"};
+
+/* Adam over a head's parameters, whose gradients the test uploads, in a step that is nothing else
+ * but what it needs: a pass that is read, and its loss. */
+struct optimizer {
+    struct model model;
+    struct slice rows[ROWS]; /* parameters and moments */
+    struct images images;
+    struct pass *pass;
+    struct step *step;
+};
+
+static void optimizer_init(struct optimizer *o, struct device *d, const struct adam_case *t) {
+    const struct shape shape = {20, 1, 1};
+    *o = (struct optimizer){.images = images_new(1, shape, 9)};
+    struct model *model = &o->model;
+    const struct head *head = &model_head(model, &(struct head_case){shape, 9, 1})->head;
+    struct adam *adam = &model->adam;
+    model->parameters.values = uniform(model->parameters.count, -t->weights, t->weights);
+    model_put(model, d);
+    adam->beta1 = t->beta1, adam->beta2 = t->beta2, adam->eps = t->eps;
+    adam->weight_decay = t->weight_decay;
+    o->rows[0].block = adam->parameters;
+    o->rows[1].block = adam->exp_avg;
+    o->rows[2].block = adam->exp_avg_sq;
+    o->pass = pass_of(d, &o->images, t->steps, t->steps);
+    const struct op ops[] = {
+        {OP_LOAD, .images = head->x}, {OP_HEAD, .head = head}, {OP_ADAM, .adam = adam}};
+    o->step = d->ops->step_new(
+        d, &(struct step_description){ops, COUNT(ops), .training = true, .pass = o->pass, .n = 1});
+}
+
+/* Begins `steps` steps with these rates, after others. */
+static void optimizer_begin(const struct optimizer *o, const double *lr, int steps, int after) {
+    begin_pass(o->model.device, o->pass, views_new(&o->images, steps, false), steps, lr, steps,
+               after);
+}
+
+static void optimizer_step(const struct optimizer *o, const double *gradients) {
+    const size_t rows = rows_mark(), count = o->model.adam.count;
+    struct device *d = o->model.device;
+    d->ops->upload(d, (struct slice){o->model.adam.gradients, 0}, floats(gradients, count), count);
+    d->ops->step_run(d, o->step, 1);
+    rows_release(rows);
 }
 
 /* Of both signs, and of sizes from a millionth of the largest. */
@@ -38,67 +77,66 @@ static double *wide(size_t count, float largest) {
 static void adam_is_the_reference(void **state) {
     (void)state;
     struct device *d = opened(1);
-    enum { SIZE = 203 };
     for (size_t i = 0; i < COUNT(ADAMS); i++) {
         const struct adam_case *t = &ADAMS[i];
-        double *w = uniform(SIZE, -t->weights, t->weights), *m = zeros(SIZE), *v = zeros(SIZE);
-        const struct adam adam = adam_of(d, numbers_of(t), w, SIZE);
-        d->ops->adam_seek(d, 0);
-        const double *gradients[] = {wide(SIZE, t->gradients), wide(SIZE, t->gradients),
-                                     uniform(SIZE, -t->gradients, t->gradients)};
+        struct optimizer o;
+        struct model *model = &o.model;
+        optimizer_init(&o, d, t);
+        const size_t count = model->adam.count;
+        const double *gradients[] = {wide(count, t->gradients), wide(count, t->gradients),
+                                     uniform(count, -t->gradients, t->gradients)};
+        double *lr = zeros((size_t)t->steps);
+        for (int step = 0; step < t->steps; step++)
+            lr[step] = t->lr;
+        optimizer_begin(&o, lr, t->steps, 0);
         for (int step = 1; step <= t->steps; step++) {
-            const double *g = gradients[step % 3];
-            float lent[SIZE];
-            for (int j = 0; j < SIZE; j++)
-                lent[j] = (float)g[j];
-            d->ops->upload(d, (struct slice){adam.gradients, 0}, lent, SIZE);
-            d->ops->adam_step(d, &adam);
-            reference_adam(w, m, v, g, &adam, step);
+            optimizer_step(&o, gradients[step % 3]);
+            reference_adam(model->parameters.values, model->exp_avg, model->exp_avg_sq,
+                           gradients[step % 3], &model->adam, t->lr, step);
         }
-        const double tolerance = t->steps == 1 ? 1e-6 : 1e-5;
+        const double *want[] = {model->parameters.values, model->exp_avg, model->exp_avg_sq};
         char label[40];
         snprintf(label, sizeof label, "Adam, row %zu, %d steps", i, t->steps);
-        check(label, "w", download(d, (struct slice){adam.parameters, 0}, SIZE), w, SIZE,
-              tolerance);
-        check(label, "m", download(d, (struct slice){adam.exp_avg, 0}, SIZE), m, SIZE, tolerance);
-        check(label, "v", download(d, (struct slice){adam.exp_avg_sq, 0}, SIZE), v, SIZE,
-              tolerance);
+        for (int row = 0; row < ROWS; row++)
+            check(label, NAMES[row], download(d, o.rows[row], count), want[row], count,
+                  t->steps == 1 ? 1e-6 : 1e-5);
     }
     d->ops->close(d);
 }
 
-/* adam_seek(k) and a step are step k + 1 of a training that went on from open(). */
-static void adam_seek_chooses_the_step(void **state) {
+/* A pass after k steps goes on as one that has taken them. */
+static void the_script_tells_the_step(void **state) {
     struct device *d = *state;
-    enum { SIZE = 37, STEPS = 5, ROWS = 3 };
-    const double *g = uniform(SIZE, -1, 1);
-    const struct adam adam = adam_of(d, numbers_of(&ADAMS[3]), uniform(SIZE, -1, 1), SIZE);
-    const struct slice rows[ROWS] = {{adam.parameters, 0}, {adam.exp_avg, 0}, {adam.exp_avg_sq, 0}};
-    d->ops->upload(d, (struct slice){adam.gradients, 0}, floats(g, SIZE), SIZE);
+    enum { STEPS = 5 };
+    struct adam_case numbers = ADAMS[3];
+    struct optimizer o;
+    numbers.steps = STEPS;
+    optimizer_init(&o, d, &numbers);
+    const size_t count = o.model.adam.count;
+    const double *g = uniform(count, -1, 1), *lr = uniform(STEPS, 1e-2F, 1e-1F);
     double *after[STEPS + 1][ROWS];
+    optimizer_begin(&o, lr, STEPS, 0);
     for (int step = 0; step <= STEPS; step++) {
         if (step > 0)
-            d->ops->adam_step(d, &adam);
+            optimizer_step(&o, g);
         for (int row = 0; row < ROWS; row++)
-            after[step][row] = download(d, rows[row], SIZE);
+            after[step][row] = download(d, o.rows[row], count);
     }
     for (int k = STEPS - 1; k >= 0; k--) {
         for (int row = 0; row < ROWS; row++)
-            d->ops->upload(d, rows[row], floats(after[k][row], SIZE), SIZE);
-        d->ops->adam_seek(d, k);
-        d->ops->adam_step(d, &adam);
+            d->ops->upload(d, o.rows[row], floats(after[k][row], count), count);
+        optimizer_begin(&o, lr + k, 1, k);
+        optimizer_step(&o, g);
         for (int row = 0; row < ROWS; row++)
-            check("adam_seek", "state", download(d, rows[row], SIZE), after[k + 1][row], SIZE, 0);
+            check("adam_steps", NAMES[row], download(d, o.rows[row], count), after[k + 1][row],
+                  count, 0);
     }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(adam_is_the_reference),
-        TEST(adam_seek_chooses_the_step),
+        TEST(the_script_tells_the_step),
     };
-    int failures = 0;
-    for (const char *name; (name = next_backend()) != NULL;)
-        failures += cmocka_run_group_tests_name(name, tests, NULL, NULL);
-    return failures;
+    return test_backends(tests, COUNT(tests));
 }

@@ -17,11 +17,13 @@ void *row_new(size_t count, size_t size) {
     return owned[owned_count++] = memory_new(count, size);
 }
 
-static void rows_free(void) {
-    while (owned_count > 0)
+size_t rows_mark(void) {
+    return owned_count;
+}
+
+void rows_release(size_t mark) {
+    while (owned_count > mark)
         free(owned[--owned_count]);
-    free(owned);
-    owned = NULL;
 }
 
 double *zeros(size_t count) {
@@ -46,29 +48,38 @@ double *grid(size_t count, double low, double spacing, uint32_t values) {
     return row;
 }
 
-double *separated(size_t count, double spacing) {
-    double *row = zeros(count);
-    uint32_t *order = row_new(count, sizeof *order);
-    random_permutation(&dice, order, (uint32_t)count);
+/* ---- comparing ---- */
+
+double norm_of(const double *row, size_t count) {
+    double sum = 0;
     for (size_t i = 0; i < count; i++)
-        row[i] = spacing * ((double)order[i] - (double)count / 2);
-    return row;
+        sum += isnan(row[i]) ? 0 : row[i] * row[i];
+    return sqrt(sum);
 }
 
-/* ---- comparing ---- */
+double distance(const double *a, const double *b, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += isnan(a[i]) && isnan(b[i]) ? 0 : (a[i] - b[i]) * (a[i] - b[i]);
+    return sqrt(sum);
+}
+
+void check_within(const char *label, const char *what, const double *got, const double *want,
+                  size_t count, double allowed) {
+    const double difference = distance(got, want, count);
+    if (!(difference <= allowed))
+        fail_msg("%s: %s: off by %.3g, allowed %.3g, of %.3g", label, what, difference, allowed,
+                 norm_of(want, count));
+}
 
 void check(const char *label, const char *what, const double *got, const double *want, size_t count,
            double tolerance) {
-    double difference = 0, norm = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (isnan(got[i]) && isnan(want[i]))
-            continue;
-        difference += (got[i] - want[i]) * (got[i] - want[i]);
-        norm += want[i] * want[i];
-    }
-    if (!(sqrt(difference) <= tolerance * sqrt(norm)))
-        fail_msg("%s: %s: relative error %.3g, allowed %.3g", label, what, sqrt(difference / norm),
-                 tolerance);
+    check_within(label, what, got, want, count, tolerance * norm_of(want, count));
+}
+
+void must(bool good, const struct error *error) {
+    if (!good)
+        fail_msg("%s", error->text);
 }
 
 /* ---- a device's memory, in doubles ---- */
@@ -90,8 +101,7 @@ double *doubles(const float *from, size_t count) {
 double *download(struct device *d, struct slice from, size_t count) {
     struct error error;
     float *to = floats(NULL, count);
-    if (!d->ops->download(d, to, from, count, &error))
-        fail_msg("%s", error.text);
+    must(d->ops->download(d, to, from, count, &error), &error);
     return doubles(to, count);
 }
 
@@ -132,8 +142,7 @@ double *tensor_values(struct device *d, const struct tensor *tensor, int n, stru
     const size_t count = (size_t)n * volume(shape);
     struct error error;
     float *to = floats(NULL, count);
-    if (!d->ops->tensor_download(d, to, tensor, n, &error))
-        fail_msg("%s", error.text);
+    must(d->ops->tensor_download(d, to, tensor, n, &error), &error);
     return doubles(to, count);
 }
 
@@ -146,6 +155,12 @@ struct adam adam_of(struct device *d, struct adam numbers, const double *weights
     return numbers;
 }
 
+void run_ops(struct device *d, const struct op *ops, int count, bool training, struct pass *pass,
+             int n) {
+    const struct step_description description = {ops, count, training, pass, n};
+    d->ops->step_run(d, d->ops->step_new(d, &description), 1);
+}
+
 /* ---- every test with a device of its own, over all backends ---- */
 
 static const char *const NAMES[] = {"openblas", "cpu", "cudnn", "cuda"};
@@ -156,8 +171,7 @@ static const struct device_ops *backend;              /* the one that is tested 
 struct device *opened(int threads) {
     struct device *d = NULL;
     struct error error;
-    if (!backend->open(&d, &(struct device_options){.threads = threads}, &error))
-        fail_msg("%s", error.text);
+    must(backend->open(&d, &(struct device_options){.threads = threads}, &error), &error);
     return d;
 }
 
@@ -171,13 +185,16 @@ int end_test(void **state) {
     struct device *d = *state;
     if (d != NULL)
         d->ops->close(d);
-    rows_free();
+    rows_release(0);
+    free(owned);
+    owned = NULL;
     return 0;
 }
 
 enum { SKIP = 77 }; /* to ctest, a skipped test: an instruction set that is not here */
 
-const char *next_backend(void) {
+/* Goes on to the next backend and says its name, or NULL after the last. */
+static const char *next_backend(void) {
     const char *only = getenv("BACKEND");
     while (reached < COUNT(NAMES)) {
         const size_t i = reached++;
@@ -211,4 +228,11 @@ const char *next_backend(void) {
         exit(EXIT_FAILURE);
     }
     return NULL;
+}
+
+int test_backends(const struct CMUnitTest *tests, size_t count) {
+    int failures = 0;
+    for (const char *name; (name = next_backend()) != NULL;)
+        failures += _cmocka_run_group_tests(name, tests, count, NULL, NULL); /* as its macro does */
+    return failures;
 }

@@ -24,6 +24,10 @@
 void *row_new(size_t count, size_t size);
 double *zeros(size_t count);
 
+/* Frees the rows that were made since rows_mark(), before the test ends. */
+size_t rows_mark(void);
+void rows_release(size_t mark);
+
 /* ---- test data; all of it can be written as float ---- */
 
 extern struct random dice; /* every test begins with the same */
@@ -33,14 +37,22 @@ double *uniform(size_t count, float low, float high);
 /* low, low + spacing, ... (values of them): few values, so that equals abound. */
 double *grid(size_t count, double low, double spacing, uint32_t values);
 
-/* A shuffle of numbers that are `spacing` apart: no two are equal or nearly so. */
-double *separated(size_t count, double spacing);
-
 /* ---- comparing ---- */
 
-/* Fails if the relative error is above the tolerance. NaN is right only where `want` has it. */
+/* The L2 norm of a row, and of the difference of two; a NaN counts nothing, but where only one of
+ * the two has it the difference is NaN. */
+double norm_of(const double *row, size_t count);
+double distance(const double *a, const double *b, size_t count);
+
+/* Fails if the distance is above what is allowed; or above the tolerance times the norm of `want`.
+ */
+void check_within(const char *label, const char *what, const double *got, const double *want,
+                  size_t count, double allowed);
 void check(const char *label, const char *what, const double *got, const double *want, size_t count,
            double tolerance);
+
+/* Fails if a call of the device did. */
+void must(bool good, const struct error *error);
 
 /* ---- a device's memory, in doubles; values NULL: NaN, for an output ---- */
 
@@ -68,17 +80,21 @@ double *tensor_values(struct device *d, const struct tensor *tensor, int n, stru
 /* Adam with these numbers and blocks of its own, the gradients NaN and the moments 0. */
 struct adam adam_of(struct device *d, struct adam numbers, const double *weights, size_t count);
 
+/* Makes a step of these ops and runs it once. */
+void run_ops(struct device *d, const struct op *ops, int count, bool training, struct pass *pass,
+             int n);
+
 /* ---- every test with a device of its own, over all backends ---- */
 
-/* Goes on to the next backend and says its name, or NULL after the last. Leaves out, with a
- * message, what cannot be used here and what was tested under another name. With BACKEND in the
- * environment there is that one alone, and it is a failure if it cannot be used. */
-const char *next_backend(void);
+/* Runs the tests on all backends; to be returned by main(). Leaves out, with a message, what cannot
+ * be used here and what was tested under another name. With BACKEND in the environment there is
+ * that one alone, and it is a failure if it cannot be used. */
+int test_backends(const struct CMUnitTest *tests, size_t count);
 
 /* A device of the backend that is tested. */
 struct device *opened(int threads);
 
-/* A test's state is a device with two threads, or NULL before the first next_backend(). */
+/* A test's state is a device with two threads, or NULL outside of test_backends(). */
 #define TEST(function) cmocka_unit_test_setup_teardown(function, begin_test, end_test)
 int begin_test(void **state);
 int end_test(void **state);

@@ -2,63 +2,96 @@
 
 #include <string.h>
 
+static struct shape shape_of(const struct images *images) {
+    return (struct shape){images->c, images->h, images->w};
+}
+
+static const uint8_t *record_of(const struct images *images, uint32_t image) {
+    return images->records + image * (1 + volume(shape_of(images)));
+}
+
 struct images images_new(int64_t count, struct shape shape, int classes) {
     const size_t record = 1 + volume(shape);
-    struct images images = {row_new((size_t)count, record), count, shape};
+    uint8_t *records = row_new((size_t)count, record);
     for (size_t i = 0; i < (size_t)count * record; i++)
-        images.records[i] = i % record == 0 ? (uint8_t)(random_draw(&dice) % (uint32_t)classes)
-                                            : (uint8_t)(i * 167);
-    return images;
+        records[i] = i % record == 0 ? (uint8_t)(random_draw(&dice) % (uint32_t)classes)
+                                     : (uint8_t)(i * 167);
+    return (struct images){records, count, classes, shape.c, shape.h, shape.w};
 }
 
-const uint8_t *record_of(const struct images *images, uint32_t index) {
-    return images->records + index * (1 + volume(images->shape));
+static int8_t random_shift(int side) {
+    return (int8_t)((int)(random_draw(&dice) % (uint32_t)(2 * side + 3)) - side - 1);
 }
 
-uint32_t *shuffled(int64_t count) {
-    uint32_t *order = row_new((size_t)count, sizeof *order);
-    random_permutation(&dice, order, (uint32_t)count);
-    return order;
-}
-
-struct loader *loader_of(struct device *d, const struct images *images) {
-    return d->ops->loader_new(d, images->records, images->count, images->shape.c, images->shape.h,
-                              images->shape.w);
-}
-
-void rewind_to(struct device *d, struct loader *loader, const uint32_t *order, int64_t length) {
-    uint32_t *lent = row_new((size_t)length, sizeof *lent);
-    memcpy(lent, order, (size_t)length * sizeof *lent);
-    d->ops->loader_rewind(d, loader, lent, length);
-    memset(lent, 0xff, (size_t)length * sizeof *lent); /* the device must have copied it */
-}
-
-double *pixels_of(const struct images *images, const uint32_t *order, int n) {
-    const size_t size = volume(images->shape);
-    double *x = zeros((size_t)n * size);
-    for (size_t i = 0; i < (size_t)n * size; i++) {
-        const uint8_t pixel = record_of(images, order[i / size])[1 + i % size];
-        x[i] = (double)(((float)pixel / 255.0F - 0.5F) / 0.5F);
+struct view *views_new(const struct images *images, int64_t count, bool moved) {
+    struct view *views = row_new((size_t)count, sizeof *views);
+    uint32_t *order = row_new((size_t)images->count, sizeof *order);
+    for (int64_t i = 0; i < count; i++) {
+        if (i % images->count == 0)
+            random_permutation(&dice, order, (uint32_t)images->count);
+        views[i] = (struct view){.image = order[i % images->count]};
+        if (moved) {
+            views[i].down = random_shift(images->h);
+            views[i].right = random_shift(images->w);
+            views[i].mirrored = random_draw(&dice) % 2;
+        }
     }
+    return views;
+}
+
+uint8_t *labels_of(const struct images *images, const struct view *views, int n) {
+    uint8_t *labels = row_new((size_t)n, 1);
+    for (int i = 0; i < n; i++)
+        labels[i] = record_of(images, views[i].image)[0];
+    return labels;
+}
+
+double *pixels_of(const struct images *images, const struct view *views, int n) {
+    const int h = images->h, w = images->w;
+    double *x = zeros((size_t)n * volume(shape_of(images))), *next = x;
+    for (const struct view *view = views; view < views + n; view++)
+        for (int c = 0; c < images->c; c++)
+            for (int r = 0; r < h; r++)
+                for (int j = 0; j < w; j++) {
+                    const int row = r - view->down;
+                    const int column = (view->mirrored ? w - 1 - j : j) - view->right;
+                    const bool inside = row >= 0 && row < h && column >= 0 && column < w;
+                    const uint8_t pixel =
+                        inside ? record_of(images, view->image)[1 + (c * h + row) * w + column] : 0;
+                    *next++ = (double)(((float)pixel / 255.0F - 0.5F) / 0.5F);
+                }
     return x;
 }
 
-double *losses(struct device *d, const struct loader *loader, int64_t first, int64_t count) {
+struct pass *pass_of(struct device *d, const struct images *images, int64_t count, int64_t steps) {
+    return d->ops->pass_new(d, d->ops->dataset_new(d, images), count, steps);
+}
+
+void begin_pass(struct device *d, struct pass *pass, const struct view *views, int64_t images,
+                const double *lr, int64_t steps, int64_t adam_steps) {
+    struct view *lent_views = row_new((size_t)images, sizeof *lent_views);
+    double *lent_lr = zeros((size_t)steps);
+    memcpy(lent_views, views, (size_t)images * sizeof *lent_views);
+    if (lr != NULL)
+        memcpy(lent_lr, lr, (size_t)steps * sizeof *lent_lr);
+    const struct script script = {lent_views, images, lr == NULL ? NULL : lent_lr, steps,
+                                  adam_steps};
+    d->ops->pass_begin(d, pass, &script);
+    memset(lent_views, 0xff, (size_t)images * sizeof *lent_views); /* the device has its copy */
+    memset(lent_lr, 0xff, (size_t)steps * sizeof *lent_lr);
+}
+
+double *losses(struct device *d, const struct pass *pass, int64_t first, int64_t count) {
     struct error error;
     float *to = floats(NULL, (size_t)count);
-    if (!d->ops->losses(d, loader, to, first, count, &error))
-        fail_msg("%s", error.text);
+    must(d->ops->losses(d, pass, to, first, count, &error), &error);
     return doubles(to, (size_t)count);
 }
 
-void check_predictions(struct device *d, const struct loader *loader, const char *label,
-                       const uint8_t *want, int64_t count) {
+double *logits(struct device *d, const struct pass *pass, int64_t count, int classes) {
+    const size_t numbers = (size_t)count * (size_t)classes;
     struct error error;
-    uint8_t *got = row_new((size_t)count, 1);
-    memset(got, 0xff, (size_t)count);
-    if (!d->ops->predictions(d, loader, got, count, &error))
-        fail_msg("%s", error.text);
-    for (int64_t i = 0; i < count; i++)
-        if (got[i] != want[i])
-            fail_msg("%s: image %d is predicted as %d, not %d", label, (int)i, got[i], want[i]);
+    float *to = floats(NULL, numbers);
+    must(d->ops->logits(d, pass, to, count, &error), &error);
+    return doubles(to, numbers);
 }

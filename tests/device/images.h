@@ -1,29 +1,26 @@
-/* A data set under test, and the results of passes over it. */
+/* A data set under test, passes over it and their results. */
 #pragma once
 
 #include "harness.h"
 
-struct images {
-    uint8_t *records;
-    int64_t count;
-    struct shape shape;
-};
-
 /* Labels at random; the pixels count through all bytes. */
 struct images images_new(int64_t count, struct shape shape, int classes);
 
-/* The label and the pixels of an image. */
-const uint8_t *record_of(const struct images *images, uint32_t index);
+/* How `count` images are seen, drawn at random: each of the data set before one comes again; with
+ * `moved`, also shifted, some of them out of sight, and mirrored. */
+struct view *views_new(const struct images *images, int64_t count, bool moved);
 
-/* The pixels of n images as the network is to see them, in the arithmetic of float. */
-double *pixels_of(const struct images *images, const uint32_t *order, int n);
+/* The labels of n images, and their pixels as the network is to see them, in the arithmetic of
+ * float. */
+uint8_t *labels_of(const struct images *images, const struct view *views, int n);
+double *pixels_of(const struct images *images, const struct view *views, int n);
 
-/* An order to read them in. */
-uint32_t *shuffled(int64_t count);
+/* A pass over a data set of its own, with room for so many images and steps. */
+struct pass *pass_of(struct device *d, const struct images *images, int64_t count, int64_t steps);
 
-struct loader *loader_of(struct device *d, const struct images *images);
-void rewind_to(struct device *d, struct loader *loader, const uint32_t *order, int64_t length);
+/* Begins with the first `images` of the views. lr NULL: Adam takes none. */
+void begin_pass(struct device *d, struct pass *pass, const struct view *views, int64_t images,
+                const double *lr, int64_t steps, int64_t adam_steps);
 
-double *losses(struct device *d, const struct loader *loader, int64_t first, int64_t count);
-void check_predictions(struct device *d, const struct loader *loader, const char *label,
-                       const uint8_t *want, int64_t count);
+double *losses(struct device *d, const struct pass *pass, int64_t first, int64_t count);
+double *logits(struct device *d, const struct pass *pass, int64_t count, int classes);

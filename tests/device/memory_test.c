@@ -1,22 +1,30 @@
-/* Tensors and blocks: what they hold at first, copying to and from the host, and how much memory
- * the device takes. */
-#include "layer.h"
+/* Tensors and blocks: what they hold at first, copying to and from the host, how much memory the
+ * device takes, and that it gives it back. */
+#include "model.h"
 
 #include <string.h>
 
 static void new_memory_is_zeroed_and_counted(void **state) {
     struct device *d = *state;
     const struct shape shape = {3, 5, 7};
-    size_t before = d->ops->memory(d);
-    const struct tensor *tensor = d->ops->tensor_new(d, 100, shape.c, shape.h, shape.w);
-    size_t between = d->ops->memory(d);
-    assert_true(between >= before + 100 * volume(shape) * sizeof(float));
-    struct block *block = d->ops->block_new(d, 1001);
-    assert_true(d->ops->memory(d) >= between + 1001 * sizeof(float));
+    for (int again = 0; again < 2; again++) { /* the second time in what was given back */
+        const size_t before = d->ops->memory(d);
+        void *mark = d->ops->mark(d);
+        struct tensor *tensor = d->ops->tensor_new(d, 100, shape.c, shape.h, shape.w);
+        const size_t between = d->ops->memory(d);
+        assert_true(between >= before + 100 * volume(shape) * sizeof(float));
+        struct block *block = d->ops->block_new(d, 1001);
+        assert_true(d->ops->memory(d) >= between + 1001 * sizeof(float));
 
-    const double *nothing = zeros(100 * volume(shape));
-    check("tensor", "new", tensor_values(d, tensor, 100, shape), nothing, 100 * volume(shape), 0);
-    check("block", "new", download(d, (struct slice){block, 0}, 1001), nothing, 1001, 0);
+        const double *nothing = zeros(100 * volume(shape));
+        check("tensor", "new", tensor_values(d, tensor, 100, shape), nothing, 100 * volume(shape),
+              0);
+        check("block", "new", download(d, (struct slice){block, 0}, 1001), nothing, 1001, 0);
+        d->ops->tensor_upload(d, tensor, floats(NULL, 100 * volume(shape)), 100);
+        d->ops->upload(d, (struct slice){block, 0}, floats(NULL, 1001), 1001);
+        d->ops->release(d, mark);
+        assert_int_equal(d->ops->memory(d), before);
+    }
 }
 
 static void parts_are_uploaded_and_downloaded(void **state) {
@@ -40,31 +48,93 @@ static void parts_are_uploaded_and_downloaded(void **state) {
     check("tensor", "more again", tensor_values(d, tensor, 5, shape), five, 5 * image, 0);
 }
 
-/* A step that ran once has all the memory that it takes. */
-static void steps_take_no_memory(void **state) {
+/* What was made before a mark stays as it is; marks lie within marks. */
+static void release_gives_back_what_is_newer(void **state) {
     struct device *d = *state;
-    const struct conv_case conv = {3, 4, 3, 1, 9, 8, 10};
-    const struct norm_case norm = {4, 9, 8, 2, 10, PLAIN, 1e-5F, 0.1F};
-    const struct layer layers[] = {conv_layer(&conv), norm_layer(&norm)};
-    size_t taken[3], before = d->ops->memory(d);
-    for (int i = 0; i < 3; i++) {
-        for (size_t j = 0; j < COUNT(layers); j++)
-            on_device(d, &layers[j], true);
-        taken[i] = d->ops->memory(d) - before;
-        before += taken[i];
+    enum { MARKS = 4, SIZE = 100 };
+    const double *values = uniform(SIZE, -1, 1);
+    struct block *blocks[MARKS];
+    void *marks[MARKS];
+    size_t memory[MARKS];
+    for (int i = 0; i < MARKS; i++) {
+        blocks[i] = block_of(d, values, SIZE);
+        memory[i] = d->ops->memory(d);
+        marks[i] = d->ops->mark(d);
+        if (i > 0)
+            assert_true(memory[i] > memory[i - 1]);
     }
-    assert_true(taken[0] >= taken[1]);
-    assert_int_equal(taken[1], taken[2]); /* the tensors and blocks of on_device() */
+    for (int i = MARKS - 1; i >= 0; i--) {
+        if (i == 1) /* two at a time */
+            continue;
+        block_of(d, NULL, SIZE + 1);
+        d->ops->release(d, marks[i]);
+        assert_int_equal(d->ops->memory(d), memory[i]);
+        check("block", "older than the mark", download(d, (struct slice){blocks[i], 0}, SIZE),
+              values, SIZE, 0);
+    }
+}
+
+enum { BATCH = 10, IMAGES = 25 };
+
+/* Makes a model that trains and is evaluated in turns, so many passes each. Returns the memory that
+ * is taken then; a step that ran once has all that it takes. */
+static size_t train_model(struct device *d, struct dataset *data, const struct images *images,
+                          int passes) {
+    struct model model = model_small(BATCH);
+    model_put(&model, d);
+    struct pass *pass = d->ops->pass_new(d, data, IMAGES, 3);
+    struct step *steps[2][2]; /* training or not, of a whole batch or not */
+    size_t taken = 0;
+    for (int i = 0; i < 4; i++)
+        steps[i / 2][i % 2] =
+            model_step(&model, pass, i / 2 == 0, i % 2 == 0 ? BATCH : IMAGES % BATCH);
+    for (int run = 0; run < 2 * passes; run++) {
+        struct step **step = steps[run % 2];
+        begin_pass(d, pass, views_new(images, IMAGES, true), IMAGES, uniform(3, 0, 1e-3F), 3,
+                   3 * run);
+        d->ops->step_run(d, step[0], 2);
+        d->ops->step_run(d, step[1], 1);
+        losses(d, pass, 0, 3);
+        logits(d, pass, IMAGES, MODEL_CLASSES);
+        if (run == 1)
+            taken = d->ops->memory(d);
+        if (run > 1)
+            assert_int_equal(d->ops->memory(d), taken);
+    }
+    return taken;
+}
+
+static void steps_take_no_memory_twice(void **state) {
+    const struct images images = images_new(IMAGES, MODEL_IMAGE, MODEL_CLASSES);
+    struct device *d = *state;
+    train_model(d, d->ops->dataset_new(d, &images), &images, 3);
+}
+
+/* A process does one training after the other, over a data set that stays. */
+static void trainings_take_no_more_than_one(void **state) {
+    struct device *d = *state;
+    const struct images images = images_new(IMAGES, MODEL_IMAGE, MODEL_CLASSES);
+    struct dataset *data = d->ops->dataset_new(d, &images);
+    size_t before = 0, during = 0;
+    for (int round = 0; round < 50; round++) {
+        void *mark = d->ops->mark(d);
+        const size_t taken = train_model(d, data, &images, 1);
+        d->ops->release(d, mark);
+        if (round == 0) { /* which has taken working memory, for those that come next */
+            before = d->ops->memory(d);
+            during = taken;
+        }
+        assert_int_equal(d->ops->memory(d), before);
+        assert_int_equal(taken, during);
+    }
+    assert_true(before < during);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(new_memory_is_zeroed_and_counted),
-        TEST(parts_are_uploaded_and_downloaded),
-        TEST(steps_take_no_memory),
+        TEST(new_memory_is_zeroed_and_counted), TEST(parts_are_uploaded_and_downloaded),
+        TEST(release_gives_back_what_is_newer), TEST(steps_take_no_memory_twice),
+        TEST(trainings_take_no_more_than_one),
     };
-    int failures = 0;
-    for (const char *name; (name = next_backend()) != NULL;)
-        failures += cmocka_run_group_tests_name(name, tests, NULL, NULL);
-    return failures;
+    return test_backends(tests, COUNT(tests));
 }

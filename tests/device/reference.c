@@ -33,47 +33,50 @@ static int64_t source(const struct conv2d *conv, int i, int c, int row, int colu
     return (((int64_t)i * conv->in + c) * conv->h + y) * conv->w + x;
 }
 
-void reference_conv2d_forward(double *y, const double *x, const double *weight, const double *bias,
+void reference_conv2d_forward(double *y, const double *x, const double *w,
                               const struct conv2d *conv, int n) {
+    const double *weight = w + conv->weight.offset, *bias = w + conv->bias.offset;
     for (int i = 0; i < n; i++)
         for (int o = 0; o < conv->out; o++)
             for (int row = 0; row < rows_of(conv); row++)
                 for (int column = 0; column < columns_of(conv); column++) {
-                    const double *w = weight + o * conv->in * conv->kernel * conv->kernel;
+                    const double *k = weight + o * conv->in * conv->kernel * conv->kernel;
                     double sum = bias[o];
                     for (int c = 0; c < conv->in; c++)
                         for (int ky = 0; ky < conv->kernel; ky++)
-                            for (int kx = 0; kx < conv->kernel; kx++, w++) {
+                            for (int kx = 0; kx < conv->kernel; kx++, k++) {
                                 int64_t from = source(conv, i, c, row, column, ky, kx);
                                 if (from >= 0)
-                                    sum += *w * x[from];
+                                    sum += *k * x[from];
                             }
                     *y++ = sum;
                 }
 }
 
-void reference_conv2d_backward(double *dx, double *dweight, double *dbias, const double *dy,
-                               const double *x, const double *weight, const struct conv2d *conv,
-                               int n) {
+void reference_conv2d_backward(double *dx, double *g, const double *dy, const double *x,
+                               const double *w, const struct conv2d *conv, int n) {
+    double *dweight = g + conv->weight.offset, *dbias = g + conv->bias.offset;
     const int window = conv->in * conv->kernel * conv->kernel;
-    clear(dx, (size_t)n * (size_t)(conv->in * conv->h * conv->w));
+    if (dx != NULL)
+        clear(dx, (size_t)n * (size_t)(conv->in * conv->h * conv->w));
     clear(dweight, (size_t)(conv->out * window));
     clear(dbias, (size_t)conv->out);
     for (int i = 0; i < n; i++)
         for (int o = 0; o < conv->out; o++)
             for (int row = 0; row < rows_of(conv); row++)
                 for (int column = 0; column < columns_of(conv); column++, dy++) {
-                    const double *w = weight + o * window;
-                    double *dw = dweight + o * window;
+                    const double *k = w + conv->weight.offset + o * window;
+                    double *dk = dweight + o * window;
                     dbias[o] += *dy;
                     for (int c = 0; c < conv->in; c++)
                         for (int ky = 0; ky < conv->kernel; ky++)
-                            for (int kx = 0; kx < conv->kernel; kx++, w++, dw++) {
+                            for (int kx = 0; kx < conv->kernel; kx++, k++, dk++) {
                                 int64_t from = source(conv, i, c, row, column, ky, kx);
                                 if (from < 0)
                                     continue;
-                                dx[from] += *dy * *w;
-                                *dw += *dy * x[from];
+                                if (dx != NULL)
+                                    dx[from] += *dy * *k;
+                                *dk += *dy * x[from];
                             }
                 }
 }
@@ -115,9 +118,11 @@ static double relu(double z) {
     return z <= 0 ? 0 : z;
 }
 
-void reference_batchnorm_forward(double *y, double *running_mean, double *running_var,
-                                 const double *x, const double *weight, const double *bias,
+void reference_batchnorm_forward(double *y, double *running, const double *x, const double *w,
                                  const struct batchnorm *norm, bool training, int n) {
+    const double *weight = w + norm->weight.offset, *bias = w + norm->bias.offset;
+    double *running_mean = running + norm->running_mean.offset;
+    double *running_var = running + norm->running_var.offset;
     const int plane = norm->h * norm->w, rows = norm->h / norm->pool,
               columns = norm->w / norm->pool;
     const double momentum = (double)norm->momentum, m = (double)n * plane;
@@ -143,9 +148,10 @@ void reference_batchnorm_forward(double *y, double *running_mean, double *runnin
     free(a);
 }
 
-void reference_batchnorm_backward(double *dx, double *dweight, double *dbias, const double *dy,
-                                  const double *x, const double *weight, const double *bias,
-                                  const struct batchnorm *norm, int n) {
+void reference_batchnorm_backward(double *dx, double *g, const double *dy, const double *x,
+                                  const double *w, const struct batchnorm *norm, int n) {
+    const double *weight = w + norm->weight.offset, *bias = w + norm->bias.offset;
+    double *dweight = g + norm->weight.offset, *dbias = g + norm->bias.offset;
     const int plane = norm->h * norm->w, rows = norm->h / norm->pool,
               columns = norm->w / norm->pool;
     const double m = (double)n * plane;
@@ -186,11 +192,45 @@ void reference_batchnorm_backward(double *dx, double *dweight, double *dbias, co
     free(dz);
 }
 
+static bool nearly_equal(double a, double b) {
+    return a != b && fabs(a - b) < 1e-4;
+}
+
+void reference_batchnorm_decide(double *dy, const double *x, const double *w,
+                                const struct batchnorm *norm, int n) {
+    const double *weight = w + norm->weight.offset, *bias = w + norm->bias.offset;
+    const int plane = norm->h * norm->w, rows = norm->h / norm->pool,
+              columns = norm->w / norm->pool;
+    double *z = memory_new((size_t)plane, sizeof *z);
+    for (int c = 0; c < norm->c; c++) {
+        double mean, var;
+        statistics(&mean, &var, x, norm, c, n);
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < plane; j++)
+                z[j] =
+                    (x[element(norm, i, c, j)] - mean) / sqrt(var + (double)norm->eps) * weight[c] +
+                    bias[c];
+            for (int row = 0; row < rows; row++)
+                for (int column = 0; column < columns; column++) {
+                    const double largest = z[maximum(z, norm, row, column)];
+                    bool near = nearly_equal(largest, 0);
+                    for (int y = row * norm->pool; y < (row + 1) * norm->pool; y++)
+                        for (int k = column * norm->pool; k < (column + 1) * norm->pool; k++)
+                            near = near || nearly_equal(largest, z[y * norm->w + k]);
+                    if (near)
+                        dy[((i * norm->c + c) * rows + row) * columns + column] = 0;
+                }
+        }
+    }
+    free(z);
+}
+
 /* ---- torch.nn.Linear ---- */
 
-void reference_linear_forward(double *y, const double *x, const double *weight, const double *bias,
-                              const struct linear *linear, int n) {
-    const int in = linear->in, out = linear->out;
+void reference_linear_forward(double *y, const double *x, const double *w, const struct head *head,
+                              int n) {
+    const double *weight = w + head->weight.offset, *bias = w + head->bias.offset;
+    const int in = head->in, out = head->out;
     for (int i = 0; i < n; i++)
         for (int o = 0; o < out; o++) {
             y[i * out + o] = bias[o];
@@ -199,10 +239,11 @@ void reference_linear_forward(double *y, const double *x, const double *weight, 
         }
 }
 
-void reference_linear_backward(double *dx, double *dweight, double *dbias, const double *dy,
-                               const double *x, const double *weight, const struct linear *linear,
-                               int n) {
-    const int in = linear->in, out = linear->out;
+void reference_linear_backward(double *dx, double *g, const double *dy, const double *x,
+                               const double *w, const struct head *head, int n) {
+    const double *weight = w + head->weight.offset;
+    double *dweight = g + head->weight.offset, *dbias = g + head->bias.offset;
+    const int in = head->in, out = head->out;
     clear(dx, (size_t)(n * in));
     clear(dweight, (size_t)(out * in));
     clear(dbias, (size_t)out);
@@ -218,18 +259,14 @@ void reference_linear_backward(double *dx, double *dweight, double *dbias, const
 
 /* ---- torch.nn.CrossEntropyLoss ---- */
 
-double reference_cross_entropy(double *dlogits, uint8_t *predicted, const double *logits,
-                               const uint8_t *labels, int classes, int n) {
+double reference_cross_entropy(double *dlogits, const double *logits, const uint8_t *labels,
+                               int classes, int n) {
     double loss = 0;
     for (int i = 0; i < n; i++) {
         const double *z = logits + i * classes;
         double largest = z[0], sum = 0;
-        predicted[i] = 0;
         for (int k = 1; k < classes; k++)
-            if (z[k] > largest) {
-                largest = z[k];
-                predicted[i] = (uint8_t)k;
-            }
+            largest = fmax(largest, z[k]);
         for (int k = 0; k < classes; k++)
             sum += exp(z[k] - largest);
         for (int k = 0; k < classes; k++) {
@@ -245,13 +282,13 @@ double reference_cross_entropy(double *dlogits, uint8_t *predicted, const double
 /* ---- torch.optim.Adam ---- */
 
 void reference_adam(double *parameters, double *exp_avg, double *exp_avg_sq,
-                    const double *gradients, const struct adam *adam, int64_t step) {
+                    const double *gradients, const struct adam *adam, double lr, int64_t step) {
     for (size_t i = 0; i < adam->count; i++) {
         const double g = gradients[i] + adam->weight_decay * parameters[i];
         exp_avg[i] = adam->beta1 * exp_avg[i] + (1 - adam->beta1) * g;
         exp_avg_sq[i] = adam->beta2 * exp_avg_sq[i] + (1 - adam->beta2) * g * g;
         const double m_hat = exp_avg[i] / (1 - pow(adam->beta1, (double)step));
         const double v_hat = exp_avg_sq[i] / (1 - pow(adam->beta2, (double)step));
-        parameters[i] -= adam->lr * m_hat / (sqrt(v_hat) + adam->eps);
+        parameters[i] -= lr * m_hat / (sqrt(v_hat) + adam->eps);
     }
 }

@@ -102,10 +102,12 @@ static double element(const struct product *p, const struct matrix *m, int64_t r
     return (double)(p->tf32 ? fake_tf32(value) : value);
 }
 
+enum { MOST_USED = 1 << 18 }; /* bytes of the workspace */
+
 static void run_product(const void *data) {
     const struct product *p = data;
-    if (p->workspace != NULL)
-        memset(p->workspace, 0xFF, p->workspace_size); /* NaN: it is nobody else's */
+    if (p->workspace != NULL) /* NaN, as far as a product may go: it is nobody else's */
+        memset(p->workspace, 0xFF, p->workspace_size < MOST_USED ? p->workspace_size : MOST_USED);
     for (int64_t j = 0; j < p->n; j++)
         for (int64_t i = 0; i < p->m; i++) {
             float *c = p->c + i + j * p->ldc;

@@ -1,6 +1,6 @@
 /* The driver. Streams are as lazy as can be: whatever is asynchronous is put into the stream and
  * runs when somebody waits for it, so that a host that reads too early or reuses a buffer too early
- * sees wrong data. The device's memory is closed to the host meanwhile. */
+ * sees wrong data. The device's memory is closed to the host. */
 #include "emulator.h"
 #include "fake.h"
 #include "memory.h"

@@ -65,12 +65,12 @@ static struct fiber *parked[KERNEL_BLOCK]; /* where each of those threads is */
 static struct fiber *ready[KERNEL_BLOCK];  /* who may go on behind the last barrier */
 static unsigned ready_first, ready_count;
 
-#define RUN(name)                                                                                  \
+#define RUN(name, type)                                                                            \
     static void run_##name(const void *args) {                                                     \
-        name(*(const struct name##_args *)args);                                                   \
+        name(*(const struct type##_args *)args);                                                   \
     }
 KERNELS(RUN)
-#define ENTRY(name) {#name, sizeof(struct name##_args), run_##name},
+#define ENTRY(name, type) {#name, sizeof(struct type##_args), run_##name},
 const struct emulated emulator_kernels[KERNEL_COUNT] = {KERNELS(ENTRY)};
 
 /* A permutation of 0 ... count - 1. */
@@ -167,12 +167,16 @@ void emulator_barrier(int line) {
     emulator_thread.x = thread;
 }
 
-/* NaN as float and as double. The section has the sanitizer's poisoned gaps, so it has no say. */
+/* NaN as float and as double. The section has the sanitizer's poisoned gaps, so it has no say. It
+ * is aligned to 16 bytes and made of whole words but for its end. */
 extern unsigned char __start_shared_memory[] __attribute__((weak, visibility("hidden")));
 extern unsigned char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
 
 __attribute__((no_sanitize("address"))) static void poison_shared_memory(void) {
-    for (volatile unsigned char *byte = __start_shared_memory; byte < __stop_shared_memory; byte++)
+    volatile unsigned char *byte = __start_shared_memory;
+    for (; __stop_shared_memory - byte >= (ptrdiff_t)sizeof(uint64_t); byte += sizeof(uint64_t))
+        *(volatile uint64_t *)(volatile void *)byte = UINT64_MAX;
+    for (; byte < __stop_shared_memory; byte++)
         *byte = 0xFF;
 }
 

@@ -43,7 +43,7 @@ static inline unsigned atomicAdd(unsigned *address, unsigned value) {
     return before;
 }
 
-#define DECLARE(name) void name(struct name##_args);
+#define DECLARE(name, args) void name(struct args##_args);
 KERNELS(DECLARE)
 #undef DECLARE
 

@@ -3,6 +3,7 @@
 #include "fake.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ enum {
     ALIGNMENT = 256,
     GUARD = 256, /* bytes before, and at least as many behind */
     GUARD_BYTE = 0xA5,
+    CHUNK = 256 * PAGE, /* that is opened at a time */
 };
 
 #define ADDRESS_SPACE ((size_t)1 << 38)
@@ -29,33 +31,61 @@ struct allocation {
     int number; /* of the calls of cuMemAlloc: 1, 2, ... */
     size_t size, pages_size;
     unsigned char *pages, *data;
+    unsigned char *opened, *opened_end; /* of the pages; NULL: none */
 };
 
 static struct allocation *allocations;
 static size_t bytes_used;
 static unsigned char *space; /* all addresses of the device */
-static const char *running;  /* whom the memory is open for; NULL: nobody */
+static const char *running;  /* who may touch them; NULL: nobody */
+static struct sigaction other_faults;
 
-/* Says whose fault it is, then lets the program crash where it stands. */
-static void explain_crash(int number, siginfo_t *information, void *context) {
-    const unsigned char *address = information->si_addr;
+static void protect(unsigned char *pages, unsigned char *end, int protection) {
+    if (mprotect(pages, (size_t)(end - pages), protection) != 0)
+        fake_stop("mprotect failed");
+}
+
+/* Opens what lies about the address, and what lies between it and what is open already. False: the
+ * address is in no allocation. */
+static bool open_at(unsigned char *address) {
+    static atomic_flag busy = ATOMIC_FLAG_INIT; /* several threads may come */
+    struct allocation *a = allocations;
+    while (a != NULL && !(address >= a->pages && address < a->pages + a->pages_size))
+        a = a->next;
+    if (a == NULL)
+        return false;
+    while (atomic_flag_test_and_set(&busy))
+        ;
+    unsigned char *begin = a->pages + (address - a->pages) / CHUNK * CHUNK, *end = begin + CHUNK;
+    end = end < a->pages + a->pages_size ? end : a->pages + a->pages_size;
+    a->opened_end = a->opened == NULL || end > a->opened_end ? end : a->opened_end;
+    a->opened = a->opened == NULL || begin < a->opened ? begin : a->opened;
+    protect(a->opened, a->opened_end, PROT_READ | PROT_WRITE);
+    atomic_flag_clear(&busy);
+    return true;
+}
+
+/* Memory is opened where it is touched by who may, since opening and closing all of it each time
+ * would take longer than all computing. For others: says whose fault it is, then lets the program
+ * crash where it stands. */
+static void handle_fault(int number, siginfo_t *information, void *context) {
+    unsigned char *address = information->si_addr;
     (void)context;
     if (address >= space && address < space + ADDRESS_SPACE) {
+        if (running != NULL && open_at(address))
+            return;
         if (running == NULL)
             fake_message("the host touched memory of the device");
         else
             fake_message("%s touched memory of the device that is not allocated", running);
     }
-    signal(number, SIG_DFL);
+    sigaction(number, &other_faults, NULL);
 }
 
 /* Address space in which nothing is allocated yet. */
 static unsigned char *fresh_pages(size_t size) {
     static unsigned char *next;
     if (space == NULL) {
-        const struct sigaction action = {.sa_sigaction = explain_crash, .sa_flags = SA_SIGINFO};
-        if (!FAKE_SANITIZED) /* the sanitizer explains crashes itself */
-            sigaction(SIGSEGV, &action, NULL);
         space = mmap(NULL, ADDRESS_SPACE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                      -1, 0);
         if (space == MAP_FAILED)
@@ -67,11 +97,6 @@ static unsigned char *fresh_pages(size_t size) {
         fake_stop("the address space of the device's memory is used up");
     next += size + PAGE; /* a page that is never opened between any two */
     return pages;
-}
-
-static void protect(const struct allocation *a, int protection) {
-    if (mprotect(a->pages, a->pages_size, protection) != 0)
-        fake_stop("mprotect failed");
 }
 
 void *memory_allocate(size_t size) {
@@ -90,10 +115,10 @@ void *memory_allocate(size_t size) {
     a->next = allocations;
     allocations = a;
     bytes_used += size;
-    protect(a, PROT_READ | PROT_WRITE);
+    protect(a->pages, a->pages + a->pages_size, PROT_READ | PROT_WRITE);
     memset(a->pages, GUARD_BYTE, a->pages_size);
     memset(a->data, 0xFF, size);
-    protect(a, PROT_NONE);
+    protect(a->pages, a->pages + a->pages_size, PROT_NONE);
     ASAN_POISON_MEMORY_REGION(a->pages, a->pages_size);
     ASAN_UNPOISON_MEMORY_REGION(a->data, size);
     return a->data;
@@ -124,16 +149,6 @@ bool fake_is_device(const void *address, size_t bytes) {
     return false;
 }
 
-void memory_open(void) {
-    for (const struct allocation *a = allocations; a != NULL; a = a->next)
-        protect(a, PROT_READ | PROT_WRITE);
-}
-
-void memory_close(void) {
-    for (const struct allocation *a = allocations; a != NULL; a = a->next)
-        protect(a, PROT_NONE);
-}
-
 /* The sanitizer has no say here: guards are poison to all others. */
 __attribute__((no_sanitize("address"))) static void
 check_guard(const struct allocation *a, const unsigned char *begin, const unsigned char *end) {
@@ -143,16 +158,36 @@ check_guard(const struct allocation *a, const unsigned char *begin, const unsign
                       a->number, a->size, byte - a->data);
 }
 
+/* The program may have set a handler of its own meanwhile. */
+void memory_open(void) {
+    const struct sigaction action = {.sa_sigaction = handle_fault, .sa_flags = SA_SIGINFO};
+    struct sigaction before;
+    sigaction(SIGSEGV, &action, &before);
+    if (before.sa_sigaction != handle_fault)
+        other_faults = before;
+}
+
 void memory_begin(const char *what) {
     running = what;
 }
 
+/* Guards that are closed have not been touched. */
 void memory_end(void) {
     for (const struct allocation *a = allocations; a != NULL; a = a->next) {
-        check_guard(a, a->data - GUARD, a->data);
-        check_guard(a, a->data + a->size, a->pages + a->pages_size);
+        if (a->opened == a->pages)
+            check_guard(a, a->data - GUARD, a->data);
+        if (a->opened_end == a->pages + a->pages_size)
+            check_guard(a, a->data + a->size, a->pages + a->pages_size);
     }
     running = NULL;
+}
+
+void memory_close(void) {
+    for (struct allocation *a = allocations; a != NULL; a = a->next) {
+        if (a->opened != NULL)
+            protect(a->opened, a->opened_end, PROT_NONE);
+        a->opened = a->opened_end = NULL;
+    }
 }
 
 void memory_check_leaks(void) {

@@ -1,70 +1,43 @@
 /* The same training on every backend: step by step it is that of `openblas`. */
 #include "data/synth.h"
 #include "device/harness.h"
-#include "net/network.h"
-#include "train/pass.h"
+#include "train/evaluate.h"
+#include "train/learner.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { IMAGES = 196, BATCH = 10, STEPS = 20 }; /* the last one of 6 images */
 
 /* What a training leaves. */
 struct trace {
     float losses[STEPS];
-    float *gradients; /* of the first step, [parameters] */
-    float evaluation; /* the loss of the last network, with running statistics */
+    float *gradients;  /* of the first step, [parameters] */
+    double evaluation; /* the loss of the last network, with running statistics */
 };
 
-static void must(bool good, const struct error *error) {
-    if (!good)
-        fail_msg("%s", error->text);
-}
-
 static struct trace trace_of(struct device *d, const struct cifar10 *images) {
-    const struct device_ops *op = d->ops;
     const size_t parameters = network_plan()->parameters;
+    const struct learner_settings settings = {.batch = BATCH, .lr = 1e-3, .weight_decay = 1e-4};
+    const struct resident data = resident_new(d, images);
     struct trace trace = {.gradients = row_new(parameters, sizeof(float))};
-    struct network_state state;
-    struct random random;
+    struct learner learner;
+    struct evaluator evaluator;
+    struct evaluation evaluation;
     struct error error;
-    struct network *network = network_new(d, BATCH);
-    struct loader *loader = op->loader_new(d, images->records, images->count, 3, 32, 32);
-    const struct adam adam = {.count = parameters,
-                              .lr = 1e-3,
-                              .beta1 = 0.9,
-                              .beta2 = 0.999,
-                              .eps = 1e-8,
-                              .weight_decay = 1e-4,
-                              .parameters = network_parameters(network),
-                              .gradients = network_gradients(network),
-                              .exp_avg = op->block_new(d, parameters),
-                              .exp_avg_sq = op->block_new(d, parameters)};
-    uint32_t order[IMAGES];
-    random_seed(&random, 0);
-    network_state_new(&state);
-    network_init(&state, &random);
-    network_upload(network, &state);
-    network_state_free(&state);
-
-    struct pass pass, evaluation;
-    pass_init(&pass, network, loader, &adam, IMAGES, BATCH);
-    pass_init(&evaluation, network, loader, NULL, BATCH, BATCH);
-    for (int first = 0; first < STEPS; first += (int)pass.steps) {
-        random_permutation(&random, order, IMAGES);
-        op->loader_rewind(d, loader, order, IMAGES);
-        pass_run(&pass, 0, 1);
-        if (first == 0)
-            must(op->download(d, trace.gradients, (struct slice){network_gradients(network), 0},
-                              parameters, &error),
-                 &error);
-        pass_run(&pass, 1, pass.steps - 1);
-        must(op->losses(d, loader, trace.losses + first, 0, pass.steps, &error), &error);
-    }
-    op->loader_rewind(d, loader, order, IMAGES);
-    pass_run(&evaluation, 0, 1);
-    must(op->losses(d, loader, &trace.evaluation, 0, 1, &error), &error);
-    network_free(network);
+    learner_init(&learner, d, &data, &settings, NULL);
+    evaluator_init(&evaluator, learner.network, &data, BATCH);
+    learner_put(&learner);
+    learner_begin(&learner);
+    steps_run(&learner.steps, 0, 1);
+    must(d->ops->download(d, trace.gradients, (struct slice){network_gradients(learner.network), 0},
+                          parameters, &error),
+         &error);
+    steps_run(&learner.steps, 1, STEPS - 1);
+    must(steps_losses(&learner.steps, trace.losses, 0, STEPS, &error), &error);
+    must(evaluate(&evaluator, &evaluation, &error), &error);
+    trace.evaluation = evaluation.loss;
+    evaluator_free(&evaluator);
+    learner_free(&learner);
     return trace;
 }
 
@@ -95,9 +68,8 @@ static void training_is_that_of_openblas(void **state) {
             fail_msg("step %d: loss %.7g instead of %.7g", i + 1, (double)got.losses[i],
                      (double)want.losses[i]);
     }
-    if (!(fabs((double)got.evaluation - (double)want.evaluation) <= 2e-2 * (double)want.evaluation))
-        fail_msg("evaluation: loss %.7g instead of %.7g", (double)got.evaluation,
-                 (double)want.evaluation);
+    if (!(fabs(got.evaluation - want.evaluation) <= 2e-2 * want.evaluation))
+        fail_msg("evaluation: loss %.7g instead of %.7g", got.evaluation, want.evaluation);
     cifar10_free(&images);
     reference->ops->close(reference);
 }
@@ -106,8 +78,5 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(training_is_that_of_openblas),
     };
-    int failures = 0;
-    for (const char *name; (name = next_backend()) != NULL;)
-        failures += cmocka_run_group_tests_name(name, tests, NULL, NULL);
-    return failures;
+    return test_backends(tests, COUNT(tests));
 }

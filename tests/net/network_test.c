@@ -2,7 +2,7 @@
 #include "base/memory.h"
 #include "data/synth.h"
 #include "net/checkpoint.h"
-#include "net/network.h"
+#include "train/learner.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -72,54 +72,68 @@ static void assert_close(const float *found, size_t count, const struct safetens
 
 /* ---- a network on a device, with synthetic images ---- */
 
+/* In the order in which they lie, in training and in evaluation. */
 struct bench {
     struct device *device;
     struct cifar10 images;
-    struct loader *loader;
-    struct network *network;
-    struct network_state state;
+    struct learner learner;
+    struct network_state *state; /* the learner's */
+    struct steps evaluation;
 };
+
+static const double NO_RATE[IMAGES] = {0};
 
 static void bench_open(struct bench *b, uint64_t seed) {
     struct error error;
-    struct random random;
     const struct device_options options = {.threads = 2};
+    const struct learner_settings settings = {.batch = BATCH, .seed = seed};
     assert_true(device_open(&b->device, "openblas", &options, &error));
-    const struct device_ops *op = b->device->ops;
     synth_draw(&b->images, CIFAR10_TRAIN, IMAGES, 0);
-    b->loader = op->loader_new(b->device, b->images.records, IMAGES, 3, 32, 32);
-    b->network = network_new(b->device, BATCH);
-    network_state_new(&b->state);
-    random_seed(&random, seed);
-    network_init(&b->state, &random);
-    network_upload(b->network, &b->state);
+    const struct resident data = resident_new(b->device, &b->images);
+    learner_init(&b->learner, b->device, &data, &settings, NULL);
+    b->state = &b->learner.state.network;
+    steps_init(&b->evaluation, b->learner.network, &data, NULL, BATCH);
+    learner_put(&b->learner);
 }
 
 static void bench_close(struct bench *b) {
-    network_free(b->network);
-    network_state_free(&b->state);
+    learner_free(&b->learner);
     b->device->ops->close(b->device);
     cifar10_free(&b->images);
 }
 
-/* A forward pass over the first batch; its loss. */
-static float forward(struct bench *b, bool training) {
-    uint32_t order[BATCH];
-    float loss;
+static const struct steps *steps_of(const struct bench *b, bool training) {
+    return training ? &b->learner.steps : &b->evaluation;
+}
+
+/* Begins a pass from that step on. */
+static void begin(struct bench *b, bool training, int64_t step) {
+    struct view views[IMAGES] = {{0}};
+    for (uint32_t i = 0; i < IMAGES; i++)
+        views[i].image = i;
+    steps_begin(training ? &b->learner.steps : &b->evaluation, views, NO_RATE, step, 0);
+}
+
+/* A step over the first batch, which in training changes the statistics alone; its loss. */
+static float step_over(struct bench *b, bool training) {
     struct error error;
-    for (uint32_t i = 0; i < BATCH; i++)
-        order[i] = i;
-    b->device->ops->loader_rewind(b->device, b->loader, order, BATCH);
-    network_forward(b->network, b->loader, training, BATCH);
-    assert_true(b->device->ops->losses(b->device, b->loader, &loss, 0, 1, &error));
+    float loss;
+    begin(b, training, 0);
+    steps_run(steps_of(b, training), 0, 1);
+    assert_true(steps_losses(steps_of(b, training), &loss, 0, 1, &error));
     return loss;
 }
 
-static void assert_logits(struct bench *b, const struct safetensors *file, const char *name) {
-    float logits[BATCH * NETWORK_CLASSES];
+static void take_logits(struct bench *b, bool training, float *logits, int64_t n) {
     struct error error;
+    assert_true(steps_logits(steps_of(b, training), logits, n, &error));
+}
+
+static void assert_logits(struct bench *b, bool training, const struct safetensors *file,
+                          const char *name) {
+    float logits[BATCH * NETWORK_CLASSES];
     const struct safetensors_tensor *expected = golden(file, "", name);
-    assert_true(network_logits(b->network, logits, BATCH, &error));
+    take_logits(b, training, logits, BATCH);
     for (size_t i = 0; i < BATCH * NETWORK_CLASSES; i++)
         if (!(fabsf(logits[i] - element(expected, i)) < 1e-4F))
             fail_msg("%s: logit %zu is %g instead of %g", name, i, (double)logits[i],
@@ -209,25 +223,24 @@ static void forward_and_backward_are_pytorchs(void **unused) {
     open_golden(&file, "step.safetensors");
     bench_open(&b, 0);
 
-    forward(&b, false);
-    assert_logits(&b, &file, "logits_evaluation");
+    step_over(&b, false);
+    assert_logits(&b, false, &file, "logits_evaluation");
 
-    const float loss = forward(&b, true);
+    const float loss = step_over(&b, true);
     const float expected = element(golden(&file, "", "loss"), 0);
     assert_true(fabsf(loss - expected) <= 1e-6F * expected);
-    assert_logits(&b, &file, "logits_training");
+    assert_logits(&b, true, &file, "logits_training");
 
-    network_backward(b.network, BATCH);
     float *gradients = memory_new(plan->parameters, sizeof *gradients);
     assert_true(b.device->ops->download(b.device, gradients,
-                                        (struct slice){network_gradients(b.network), 0},
+                                        (struct slice){network_gradients(b.learner.network), 0},
                                         plan->parameters, &error));
-    assert_true(network_download(b.network, &b.state, &error));
+    assert_true(learner_take(&b.learner, &b.learner.state, &error));
     for (int i = 0; i < NETWORK_TENSORS; i++) {
         const struct network_tensor *tensor = &plan->tensors[i];
         const bool before_norm = strncmp(tensor->name, "conv", 4) == 0 && tensor->rank == 1;
         if (tensor->kind == STATISTIC)
-            assert_close(network_tensor_data(&b.state, tensor), tensor->count, &file, "",
+            assert_close(network_tensor_data(b.state, tensor), tensor->count, &file, "",
                          tensor->name, 1e-6);
         else if (tensor->kind == PARAMETER && !before_norm)
             assert_close(gradients + tensor->offset, tensor->count, &file, "gradient.",
@@ -250,55 +263,72 @@ static void pytorchs_checkpoint_gives_pytorchs_logits(void **unused) {
     struct error error;
     open_golden(&file, "step.safetensors");
     bench_open(&b, 1);
-    if (!checkpoint_load(GOLDEN "/after3.safetensors", &b.state, NULL, &error))
+    if (!checkpoint_load(GOLDEN "/after3.safetensors", b.state, NULL, &error))
         fail_msg("%s", error.text);
-    assert_int_equal(b.state.batches, 3);
-    network_upload(b.network, &b.state);
-    forward(&b, false);
-    assert_logits(&b, &file, "logits_after");
+    assert_int_equal(b.state->batches, 3);
+    learner_put(&b.learner);
+    step_over(&b, false);
+    assert_logits(&b, false, &file, "logits_after");
     bench_close(&b);
     safetensors_free(&file);
 }
 
+/* The last batch of a pass is smaller: the same images alone, which is all that a network with a
+ * capacity of so many has room for, come to the same. */
 static void smaller_batch_is_the_same_as_a_small_network(void **unused) {
     (void)unused;
+    enum { REST = IMAGES % BATCH };
     struct bench b;
+    float whole[IMAGES * NETWORK_CLASSES], part[REST * NETWORK_CLASSES];
+    const struct device_options options = {.threads = 2};
+    struct device *small_device;
     struct error error;
-    float whole[BATCH * NETWORK_CLASSES], part[3 * NETWORK_CLASSES];
-    const uint32_t order[3] = {0, 1, 2};
     bench_open(&b, 0);
-    forward(&b, false);
-    assert_true(network_logits(b.network, whole, BATCH, &error));
-    b.device->ops->loader_rewind(b.device, b.loader, order, 3);
-    network_forward(b.network, b.loader, false, 3);
-    assert_true(network_logits(b.network, part, 3, &error));
-    for (int i = 0; i < 3 * NETWORK_CLASSES; i++)
-        assert_true(fabsf(part[i] - whole[i]) < 1e-5F);
+    begin(&b, false, 0);
+    steps_run(&b.evaluation, 0, b.evaluation.count);
+    take_logits(&b, false, whole, IMAGES);
+
+    assert_true(device_open(&small_device, "openblas", &options, &error));
+    struct network *small = network_new(small_device, REST);
+    const struct cifar10 rest = {b.images.records + (IMAGES - REST) * CIFAR10_RECORD, REST};
+    const struct resident data = resident_new(small_device, &rest);
+    struct steps steps;
+    network_upload(small, b.state);
+    steps_init(&steps, small, &data, NULL, REST);
+    steps_begin(&steps, (struct view[]){{.image = 0}, {.image = 1}}, NULL, 0, 0);
+    steps_run(&steps, 0, 1);
+    assert_true(steps_logits(&steps, part, REST, &error));
+    for (int i = 0; i < REST * NETWORK_CLASSES; i++)
+        assert_true(fabsf(part[i] - whole[(IMAGES - REST) * NETWORK_CLASSES + i]) < 1e-5F);
+    network_free(small);
+    small_device->ops->close(small_device);
     bench_close(&b);
 }
 
 static void finds_the_first_layer_that_is_not_finite(void **unused) {
     (void)unused;
+    static const char *const LAYERS[] = {"", "fc1", "bn4", "conv4", "bn1", "conv1"};
     struct bench b;
     struct error error;
-    const char *name;
-    double value;
     bench_open(&b, 0);
-    forward(&b, true);
-    assert_true(network_find_infinite(b.network, BATCH, &name, &value, &error));
-    assert_string_equal(name, "");
-    static const char *const LAYERS[] = {"fc1", "bn4", "conv4", "bn1", "conv1"};
     for (size_t i = 0; i < sizeof LAYERS / sizeof *LAYERS; i++) {
         char bias[16];
         snprintf(bias, sizeof bias, "%s.bias", LAYERS[i]);
         for (int j = 0; j < NETWORK_TENSORS; j++)
             if (strcmp(network_plan()->tensors[j].name, bias) == 0)
-                *network_tensor_data(&b.state, &network_plan()->tensors[j]) = INFINITY;
-        network_upload(b.network, &b.state);
-        forward(&b, true);
-        assert_true(network_find_infinite(b.network, BATCH, &name, &value, &error));
-        assert_string_equal(name, LAYERS[i]);
-        assert_true(isinf(value));
+                *network_tensor_data(b.state, &network_plan()->tensors[j]) = INFINITY;
+        learner_put(&b.learner);
+        for (int training = 0; training < 2; training++) {
+            /* in evaluation a convolution's output is not looked at, but what is made of it is */
+            const bool conv = !training && strncmp(LAYERS[i], "conv", 4) == 0;
+            const char *name;
+            double value;
+            begin(&b, training, 0);
+            assert_true(network_find_infinite(b.learner.network, steps_of(&b, training)->pass,
+                                              training, BATCH, &name, &value, &error));
+            assert_string_equal(conv ? name + 2 : name, conv ? LAYERS[i] + 4 : LAYERS[i]);
+            assert_true(i == 0 || !isfinite(value));
+        }
     }
     bench_close(&b);
 }

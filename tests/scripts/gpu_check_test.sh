@@ -243,7 +243,7 @@ passes facts 'Fake GPU, 8 MiB,999\.99'
 passes images
 fails torch 'ModuleNotFoundError: '
 passes plans 'on cudnn'
-for test in layers loader adam repeat deferred memory reference threads device '20 steps' 'layers, more batches'; do
+for test in layers pass step adam memory reference threads device '20 steps' 'layers, more batches'; do
     passes "parity $test"
 done
 for test in 'graph or not, batch 128' 'repeatable, float32' 'repeatable, tf32' 'float32 has no TF32'; do

@@ -47,19 +47,23 @@ static void is_what_single_images_give(void **unused) {
     struct error error;
     struct evaluator evaluator;
     struct evaluation found;
-    float logits[BATCH][NETWORK_CLASSES], single[IMAGES][NETWORK_CLASSES];
+    float single[IMAGES][NETWORK_CLASSES];
     int64_t confusion[CIFAR10_CLASSES][CIFAR10_CLASSES] = {{0}}, correct = 0;
     int predicted[IMAGES];
     double loss = 0;
 
-    struct loader *loader =
-        device->ops->loader_new(device, images.records, IMAGES, 3, CIFAR10_SIDE, CIFAR10_SIDE);
-    for (uint32_t i = 0; i < IMAGES; i++) {
+    const struct resident data = resident_new(device, &images);
+    struct steps one; /* image by image */
+    struct view views[IMAGES] = {{0}};
+    for (uint32_t i = 0; i < IMAGES; i++)
+        views[i].image = i;
+    steps_init(&one, network, &data, NULL, 1);
+    steps_begin(&one, views, NULL, 0, 0);
+    steps_run(&one, 0, IMAGES);
+    assert_true(steps_logits(&one, &single[0][0], IMAGES, &error));
+    for (int i = 0; i < IMAGES; i++) {
         const int label = images.records[i * CIFAR10_RECORD];
         double sum = 0;
-        device->ops->loader_rewind(device, loader, &i, 1);
-        network_forward(network, loader, false, 1);
-        assert_true(network_logits(network, single[i], 1, &error));
         predicted[i] = 0;
         for (int k = 0; k < NETWORK_CLASSES; k++) {
             sum += exp((double)single[i][k]);
@@ -70,7 +74,7 @@ static void is_what_single_images_give(void **unused) {
         correct += label == predicted[i];
     }
 
-    evaluator_init(&evaluator, network, &images, BATCH);
+    evaluator_init(&evaluator, network, &data, BATCH);
     for (int twice = 0; twice < 2; twice++) { /* nothing is left over from the first one */
         assert_true(evaluate(&evaluator, &found, &error));
         assert_int_equal(found.images, IMAGES);
@@ -78,13 +82,13 @@ static void is_what_single_images_give(void **unused) {
         assert_true(evaluation_accuracy(&found) == 100.0 * (double)correct / IMAGES);
         assert_true(fabs(found.loss - loss / IMAGES) < 1e-5);
         assert_memory_equal(found.confusion, confusion, sizeof confusion);
-        for (int i = 0; i < IMAGES; i++)
+        for (int i = 0; i < IMAGES; i++) {
             assert_int_equal(evaluator.predicted[i], predicted[i]);
+            for (int k = 0; k < NETWORK_CLASSES; k++)
+                assert_true(fabsf(evaluator.logits[i * NETWORK_CLASSES + k] - single[i][k]) <
+                            1e-4F);
+        }
     }
-    assert_true(evaluator_first_logits(&evaluator, &logits[0][0], &error));
-    for (int i = 0; i < BATCH; i++)
-        for (int k = 0; k < NETWORK_CLASSES; k++)
-            assert_true(fabsf(logits[i][k] - single[i][k]) < 1e-4F);
     evaluator_free(&evaluator);
 }
 
@@ -94,7 +98,8 @@ static void changes_nothing(void **unused) {
     struct evaluator evaluator;
     struct evaluation found;
     struct network_state after;
-    evaluator_init(&evaluator, network, &images, BATCH);
+    const struct resident data = resident_new(device, &images);
+    evaluator_init(&evaluator, network, &data, BATCH);
     assert_true(evaluate(&evaluator, &found, &error));
     network_state_new(&after);
     assert_true(network_download(network, &after, &error));

@@ -1,14 +1,16 @@
 /* The device itself: the choice of an instruction set, activations in and out, the images of a
- * batch and its loss. */
+ * batch. */
 #include "cpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+extern const struct device_ops cpu_ops;
+
 /* ---- instruction sets ---- */
 
-extern const struct device_ops cpu_ops_portable, cpu_ops_avx2, cpu_ops_avx512;
+extern const struct host_kernels cpu_kernels_portable, cpu_kernels_avx2, cpu_kernels_avx512;
 
 static bool always(void) {
     return true;
@@ -29,14 +31,14 @@ static bool has_avx512(void) {
 static const struct instruction_set {
     const char *name;
     const char *text; /* for people */
-    const struct device_ops *ops;
+    const struct host_kernels *kernels;
     bool (*usable)(void);
 } SETS[] = {
 #ifdef CPU_X86
-    {"avx512", "AVX-512", &cpu_ops_avx512, has_avx512},
-    {"avx2", "AVX2 and FMA", &cpu_ops_avx2, has_avx2},
+    {"avx512", "AVX-512", &cpu_kernels_avx512, has_avx512},
+    {"avx2", "AVX2 and FMA", &cpu_kernels_avx2, has_avx2},
 #endif
-    {"portable", "any processor", &cpu_ops_portable, always},
+    {"portable", "any processor", &cpu_kernels_portable, always},
 };
 enum { SET_COUNT = sizeof SETS / sizeof *SETS };
 
@@ -61,22 +63,14 @@ static const struct instruction_set *choose_set(struct error *error) {
     return NULL;
 }
 
-bool cpu_open(struct device **device, const struct device_options *options, struct error *error) {
-    const struct instruction_set *set = choose_set(error);
-    if (set == NULL)
-        return false;
-    *device = host_new(set->ops, options);
-    return true;
-}
-
-void cpu_describe(const struct device *device, char *text, size_t size) {
+static void cpu_describe(const struct device *device, char *text, size_t size) {
     struct error error;
     const struct instruction_set *set = device == NULL ? choose_set(&error) : SETS;
     if (set == NULL) {
         snprintf(text, size, "not usable here: %s", error.text);
         return;
     }
-    while (device != NULL && set->ops != device->ops)
+    while (device != NULL && set->kernels != ((const struct host *)(const void *)device)->kernels)
         set++;
     snprintf(text, size, "kernels for %s", set->text);
     if (device != NULL)
@@ -85,7 +79,7 @@ void cpu_describe(const struct device *device, char *text, size_t size) {
 
 /* ---- activations ---- */
 
-struct tensor *cpu_tensor_new(struct device *device, int n, int c, int h, int w) {
+static struct tensor *tensor_new(struct device *device, int n, int c, int h, int w) {
     struct host *d = host_of(device);
     struct tensor *t = host_own(d, 1, sizeof *t);
     *t = (struct tensor){.c = c, .h = h, .w = w, .capacity = n, .n = n};
@@ -94,7 +88,7 @@ struct tensor *cpu_tensor_new(struct device *device, int n, int c, int h, int w)
     return t;
 }
 
-void cpu_tensor_upload(struct device *device, struct tensor *to, const float *from, int n) {
+static void tensor_upload(struct device *device, struct tensor *to, const float *from, int n) {
     (void)device;
     tensor_write(to, n);
     for (int block = 0; block < block_count(n); block++) {
@@ -110,8 +104,8 @@ void cpu_tensor_upload(struct device *device, struct tensor *to, const float *fr
     }
 }
 
-bool cpu_tensor_download(struct device *device, float *to, const struct tensor *from, int n,
-                         struct error *error) {
+static bool tensor_download(struct device *device, float *to, const struct tensor *from, int n,
+                            struct error *error) {
     (void)device, (void)error;
     require(n <= from->n);
     for (int block = 0; block < block_count(n); block++) {
@@ -129,50 +123,40 @@ bool cpu_tensor_download(struct device *device, float *to, const struct tensor *
 
 /* ---- a batch ---- */
 
-void cpu_load_batch(struct device *device, struct tensor *x, struct loader *loader, int n) {
-    float value[256];
-    host_pixel_values(value);
-    require(loader->next + n <= loader->length);
-    tensor_write(x, n);
-    require((size_t)(x->c * x->h * x->w) == loader->pixels);
+void cpu_load(struct host *d, struct tensor *x, const struct pass *pass, int n) {
     const int rows = x->c * x->h, blocks = block_count(n);
-#pragma omp parallel for collapse(2) num_threads(host_of(device)->threads) schedule(static)
+    float values[256];
+    host_pixel_values(values);
+    tensor_write(x, n);
+    require(rows == pass->images->c * pass->images->h && x->w == pass->images->w);
+#pragma omp parallel for collapse(2) num_threads(d->threads) schedule(static)
     for (int block = 0; block < blocks; block++)
         for (int r = 0; r < rows; r++) {
             const int b = block_images(n, block);
             float *row = tensor_row(x, block, b, 0, r);
-            for (int i = 0; i < b; i++) {
-                const uint8_t *pixels =
-                    host_pixels(loader, loader->next + block * BLOCK + i) + r * x->w;
-                for (int j = 0; j < x->w; j++)
-                    row[j * b + i] = value[pixels[j]];
-            }
+            for (int i = 0; i < b; i++)
+                host_load_row(row + i, (size_t)b, pass, pass->next + block * BLOCK + i, r, values);
             clear_rest(row, (size_t)(x->w * b), row_pitch(x->w, b));
         }
-    loader->next += n;
 }
 
-void cpu_cross_entropy(struct device *device, struct tensor *dlogits, const struct tensor *logits,
-                       struct loader *loader, int n) {
-    (void)device;
-    const int64_t first = loader->next - n; /* the batch that was loaded last */
-    double total = 0;
-    require(first >= 0);
-    tensor_read(logits, n);
-    require(logits->h * logits->w == 1);
-    if (dlogits != NULL)
-        tensor_write(dlogits, n);
-    for (int block = 0; block < block_count(n); block++) {
-        const int b = block_images(n, block);
-        for (int i = 0; i < b; i++) {
-            const int64_t image = first + block * BLOCK + i;
-            const float *z = tensor_row(logits, block, b, 0, 0) + i;
-            float *dz = dlogits == NULL ? NULL : tensor_row(dlogits, block, b, 0, 0) + i;
-            total += host_cross_entropy(dz, &loader->predicted[image], z, row_pitch(1, b),
-                                        logits->c, host_pixels(loader, image)[-1], n);
-        }
-        for (int k = 0; dlogits != NULL && k < dlogits->c; k++)
-            clear_rest(tensor_row(dlogits, block, b, k, 0), (size_t)b, row_pitch(1, b));
-    }
-    loader->losses[loader->steps++] = (float)(total / n);
+/* ---- the table ---- */
+
+static bool cpu_open(struct device **device, const struct device_options *options,
+                     struct error *error) {
+    const struct instruction_set *set = choose_set(error);
+    if (set == NULL)
+        return false;
+    *device = host_new(&cpu_ops, set->kernels, options);
+    return true;
 }
+
+const struct device_ops cpu_ops = {
+    HOST_OPS,
+    .name = "cpu",
+    .open = cpu_open,
+    .describe = cpu_describe,
+    .tensor_new = tensor_new,
+    .tensor_upload = tensor_upload,
+    .tensor_download = tensor_download,
+};

@@ -1,7 +1,7 @@
 # The kernels of the backend `cpu`, once for each instruction set that this compiler can aim at. The
 # long sums of a convolution may be fused multiply-adds, where the set has them; element-wise formulas
 # round as PyTorch's do.
-set(CPU_KERNELS batchnorm conv2d linear ops)
+set(CPU_KERNELS batchnorm conv2d head kernels stage)
 set(CPU_FLAGS_portable "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   set(CPU_SETS portable avx2 avx512)

@@ -129,7 +129,7 @@ static struct window window_of(int in, int out, int kernel, int pad, int h, int 
     s.rows = h + 2 * pad - kernel + 1;
     s.columns = w + 2 * pad - kernel + 1;
     require(kernel >= 1 && kernel <= POINTS && s.rows > 0 && s.columns > 0);
-    s.group = POINTS + 1 - kernel;
+    s.group = group_rows(kernel);
     s.groups = (s.rows + s.group - 1) / s.group;
     return s;
 }
@@ -282,23 +282,22 @@ static inline void finish_rows(float *y, size_t pitch, const float *m, size_t ap
         store(y + (size_t)r * pitch, sum[r] + bias);
 }
 
-/* The floats [from, to) of the rows of y in one group. */
-static void convolve(struct tensor *y, const struct tensor *x, const float *u, const float *bias,
-                     const struct window *s, int block, int images, int group, size_t from,
-                     size_t to, float *scratch, const float *zeros) {
+/* The floats [from, to) of some rows of y, which are a group. */
+static void convolve(const struct rows *y, const struct tensor *x, const float *u,
+                     const float *bias, const struct window *s, size_t from, size_t to,
+                     float *scratch, const float *zeros) {
+    const int images = y->images;
     const size_t v_pitch = value_pitch(s, to - from, images),
                  y_pitch = row_pitch(s->columns, images);
     const size_t v_size = (size_t)s->in * v_pitch;
     const int tiles = (s->out + TILE_OUT - 1) / TILE_OUT;
     const size_t u_size = (size_t)(s->in * s->kernel) * TILE_OUT;
-    const int first = group * s->group, rows = least(s->group, s->rows - first);
-    const size_t plane = plane_size(y, images);
     float *v = scratch, *m = v + POINTS * v_size; /* m [POINTS][tiles][TILE_OUT][CHUNK] */
     const size_t apart = (size_t)tiles * TILE_OUT * CHUNK;
     const struct span span = span_of(s, from, v_pitch, images);
     for (int i = 0; i < s->in; i++) {
         const float *row[POINTS];
-        input_rows(row, x, block, images, i, first - s->pad, zeros);
+        input_rows(row, x, y->block, images, i, y->first - s->pad, zeros);
         transform_input(v + (size_t)i * v_pitch, v_size, v_pitch, row, plane_size(x, images), span,
                         0, PAIRS);
     }
@@ -318,55 +317,66 @@ static void convolve(struct tensor *y, const struct tensor *x, const float *u, c
                                   1);
             }
         for (int o = 0; o < s->out; o++) {
-            for (int r = 0; r < rows; r++)
+            float *first = y->data + (size_t)o * y->plane;
+            for (int r = 0; r < y->count; r++)
                 for (size_t j = chunk; j < end; j += BLOCK)
-                    fetch(tensor_row(y, block, images, o, first + r) + j, AHEAD * plane);
+                    fetch(first + (size_t)r * y_pitch + j, AHEAD * y->plane);
             for (size_t j = chunk; j < end; j += LANES) {
-                float *row = tensor_row(y, block, images, o, first) + j;
                 const float *sums = m + (size_t)o * CHUNK + (j - chunk);
                 const float b = bias == NULL ? 0 : bias[o];
                 if (s->group == 4) /* the network's; a constant, so that loops are unrolled */
-                    finish_rows(row, y_pitch, sums, apart, b, 4, rows);
+                    finish_rows(first + j, y_pitch, sums, apart, b, 4, y->count);
                 else
-                    finish_rows(row, y_pitch, sums, apart, b, s->group, rows);
+                    finish_rows(first + j, y_pitch, sums, apart, b, s->group, y->count);
             }
         }
     }
     const size_t length = (size_t)(s->columns * images);
     for (int o = 0; o < s->out && to == length; o++)
-        for (int r = 0; r < rows; r++)
-            clear_rest(tensor_row(y, block, images, o, first + r), length, y_pitch);
+        for (int r = 0; r < y->count; r++)
+            clear_rest(y->data + (size_t)o * y->plane + (size_t)r * y_pitch, length, y_pitch);
 }
 
 /* y [out][rows][columns] = x convolved with weight, plus bias unless it is NULL. A task is a group
- * of rows of a block, or a part of its width where there are few. */
-static void convolution(struct host *d, struct tensor *y, const struct tensor *x,
+ * of rows of a block, or a part of its width where there are few. See cpu_conv2d_forward(). */
+static bool convolution(struct host *d, struct tensor *y, const struct tensor *x,
                         const float *weight, bool turned, const float *bias, const struct window *s,
-                        int n) {
-    const int blocks = block_count(n), units = blocks * s->groups;
+                        int n, bool keep, take_rows *take, void *context) {
+    const int groups = block_count(n) * s->groups;
     const size_t longest = (size_t)(s->columns * least(n, BLOCK));
     const int tiles = (int)((longest + TILE - 1) / TILE);
-    const int wanted = (3 * d->threads + units - 1) / units;
+    const int wanted = (3 * d->threads + groups - 1) / groups;
     const int parts = d->threads == 1 ? 1 : least(wanted, tiles);
     const size_t u_size = packed_size(s), zero_size = row_pitch(s->w, BLOCK) + BLOCK;
-    const size_t own = POINTS * ((size_t)s->in * value_pitch(s, longest, least(n, BLOCK)) +
-                                 round_up((size_t)s->out, TILE_OUT) * CHUNK);
-    float *u = host_scratch(d, round_up(u_size, BLOCK) + zero_size + (size_t)d->threads * own);
+    const size_t pitch = row_pitch(s->columns, BLOCK); /* of rows that are not kept */
+    const size_t rows_size = keep || parts > 1 ? 0 : (size_t)(s->out * s->group) * pitch + BLOCK;
+    const size_t own =
+        rows_size + POINTS * ((size_t)s->in * value_pitch(s, longest, least(n, BLOCK)) +
+                              round_up((size_t)s->out, TILE_OUT) * CHUNK);
+    float *u =
+        host_scratch(d, HOST_PART, round_up(u_size, BLOCK) + zero_size + (size_t)d->threads * own);
     float *zeros = u + round_up(u_size, BLOCK), *scratch = zeros + zero_size;
     memset(zeros, 0, zero_size * sizeof *zeros);
     pack_weights(u, weight, s, turned, d->threads);
 #pragma omp parallel for num_threads(d->threads) schedule(dynamic)
-    for (int task = 0; task < units * parts; task++) {
-        const int unit = task / parts, part = task % parts, block = unit / s->groups;
-        const int images = block_images(n, block);
-        const size_t length = (size_t)(s->columns * images);
+    for (int task = 0; task < groups * parts; task++) {
+        const int part = task % parts;
+        struct rows rows = rows_of(y, s->kernel, task / parts, n);
+        const size_t length = (size_t)(s->columns * rows.images);
         const size_t from = (size_t)(tiles * part / parts) * TILE;
         const size_t end = (size_t)(tiles * (part + 1) / parts) * TILE;
+        float *mine = scratch + (size_t)omp_get_thread_num() * own;
+        if (rows_size > 0) {
+            rows.data = mine;
+            rows.plane = (size_t)s->group * row_pitch(s->columns, rows.images);
+        }
         if (from < length)
-            convolve(y, x, u, bias, s, block, images, unit % s->groups, from,
-                     end < length ? end : length, scratch + (size_t)omp_get_thread_num() * own,
+            convolve(&rows, x, u, bias, s, from, end < length ? end : length, mine + rows_size,
                      zeros);
+        if (take != NULL && parts == 1)
+            take(context, &rows);
     }
+    return take != NULL && parts == 1;
 }
 
 /* ---- dweight and dbias ---- */
@@ -416,7 +426,9 @@ static inline double transform_gradient(float *d, size_t apart, const float *row
         store(d + j, value[0]);
         store(d + apart + j, value[1]);
     }
-    return sum_of_lanes(total);
+    struct sum sum = {{0}, {0}};
+    add_to(&sum, total);
+    return sum_of_lanes(sum);
 }
 
 /* sum [GRADIENT_TAPS][GRADIENT_OUT] += the products of d and v over `groups` rows of `length`. */
@@ -541,7 +553,8 @@ static void weight_gradient(struct host *d, float *dweight, float *dbias, const 
     const size_t bias_size = round_up(2 * (size_t)(g.ranges * s->out), BLOCK); /* doubles */
     const int widest = s->w > s->columns ? s->w : s->columns;
     const size_t zero_size = row_pitch(widest, BLOCK) + BLOCK;
-    float *du = host_scratch(d, du_size + bias_size + zero_size + (size_t)d->threads * g.own);
+    float *du =
+        host_scratch(d, HOST_PART, du_size + bias_size + zero_size + (size_t)d->threads * g.own);
     double *bias_sums = (double *)(void *)(du + du_size); /* [ranges][out] */
     float *zeros = du + du_size + bias_size, *scratch = zeros + zero_size;
     memset(du, 0, (du_size + bias_size + zero_size) * sizeof *du);
@@ -571,28 +584,23 @@ static void weight_gradient(struct host *d, float *dweight, float *dbias, const 
 
 /* ---- the ops ---- */
 
-void CPU_SET(cpu_conv2d_forward)(struct device *device, struct tensor *y, const struct tensor *x,
-                                 const struct conv2d *conv, int n) {
+bool CPU_SET(cpu_conv2d_forward)(struct host *d, struct tensor *z, const struct tensor *x,
+                                 const struct conv2d *conv, int n, bool keep, take_rows *take,
+                                 void *context) {
     const struct window s =
         window_of(conv->in, conv->out, conv->kernel, conv->pad, conv->h, conv->w);
-    tensor_read(x, n);
-    tensor_write(y, n);
-    convolution(host_of(device), y, x, slice_data(conv->weight), false, slice_data(conv->bias), &s,
-                n);
+    return convolution(d, z, x, slice_data(conv->weight), false, slice_data(conv->bias), &s, n,
+                       keep, take, context);
 }
 
-void CPU_SET(cpu_conv2d_backward)(struct device *device, struct tensor *dx, const struct tensor *dy,
+void CPU_SET(cpu_conv2d_backward)(struct host *d, struct tensor *dx, const struct tensor *dz,
                                   const struct tensor *x, const struct conv2d *conv, int n) {
     const struct window s =
         window_of(conv->in, conv->out, conv->kernel, conv->pad, conv->h, conv->w);
-    tensor_read(dy, n);
-    tensor_read(x, n);
-    weight_gradient(host_of(device), slice_data(conv->dweight), slice_data(conv->dbias), dy, x, &s,
-                    n);
+    weight_gradient(d, slice_data(conv->dweight), slice_data(conv->dbias), dz, x, &s, n);
     if (dx == NULL)
         return;
-    tensor_write(dx, n);
     const struct window back = window_of(conv->out, conv->in, conv->kernel,
                                          conv->kernel - 1 - conv->pad, s.rows, s.columns);
-    convolution(host_of(device), dx, dy, slice_data(conv->weight), true, NULL, &back, n);
+    convolution(d, dx, dz, slice_data(conv->weight), true, NULL, &back, n, true, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* The backend `cpu`: kernels of our own for this network, from one source for several instruction
- * sets. conv2d.c, batchnorm.c, linear.c and ops.c are compiled once for each (build.cmake), and
- * each time define a table of ops whose name ends in that of the set; backend.c is compiled once,
- * and its open() takes the best table that the processor can run.
+ * sets. stage.c, conv2d.c, batchnorm.c, head.c and kernels.c are compiled once for each
+ * (build.cmake), and each time define a table of kernels whose name ends in that of the set;
+ * backend.c is compiled once, and its open() takes the best table that the processor can run.
  *
  * How an activation looks: images stand side by side, so that a vector holds the same pixel of
  * several images and no kernel has edges in its direction. A batch is cut into blocks of 16 images,
@@ -85,30 +85,74 @@ static inline void clear_rest(float *row, size_t used, size_t pitch) {
         row[i] = 0;
 }
 
-/* Ops that need no vectors: backend.c. */
-bool cpu_open(struct device **device, const struct device_options *options, struct error *error);
-void cpu_describe(const struct device *device, char *text, size_t size);
-struct tensor *cpu_tensor_new(struct device *device, int n, int c, int h, int w);
-void cpu_tensor_upload(struct device *device, struct tensor *to, const float *from, int n);
-bool cpu_tensor_download(struct device *device, float *to, const struct tensor *from, int n,
-                         struct error *error);
-void cpu_load_batch(struct device *device, struct tensor *x, struct loader *loader, int n);
-void cpu_cross_entropy(struct device *device, struct tensor *dlogits, const struct tensor *logits,
-                       struct loader *loader, int n);
+/* Some rows of all channels of a block of z, while they are in the cache: the convolution makes
+ * them in groups, of 9 - kernel rows but for the last one. */
+struct rows {
+    float *data;       /* row number `first` of channel 0 */
+    size_t plane;      /* floats from one channel to the next */
+    int block, images; /* the block, and how many images are in it */
+    int first, count;
+    int group; /* its number among those of the batch */
+};
+
+static inline int group_rows(int kernel) {
+    return 9 - kernel;
+}
+
+/* Groups of a block. */
+static inline int group_count(const struct tensor *z, int kernel) {
+    return (z->h + group_rows(kernel) - 1) / group_rows(kernel);
+}
+
+/* Group number `group` of a batch of n images, in z itself. */
+static inline struct rows rows_of(const struct tensor *z, int kernel, int group, int n) {
+    const int groups = group_count(z, kernel), first = group % groups * group_rows(kernel);
+    struct rows rows = {.block = group / groups, .first = first, .group = group};
+    rows.images = block_images(n, rows.block);
+    rows.count = least(group_rows(kernel), z->h - first);
+    rows.plane = plane_size(z, rows.images);
+    rows.data = tensor_row(z, rows.block, rows.images, 0, first);
+    return rows;
+}
+
+void cpu_load(struct host *host, struct tensor *images, const struct pass *pass, int n);
 
 #ifdef CPU_INSTRUCTION_SET
-/* Ops that exist once for each instruction set. */
-void CPU_SET(cpu_conv2d_forward)(struct device *device, struct tensor *y, const struct tensor *x,
-                                 const struct conv2d *conv, int n);
-void CPU_SET(cpu_conv2d_backward)(struct device *device, struct tensor *dx, const struct tensor *dy,
+/* What exists once for each instruction set. */
+extern const struct host_kernels CPU_SET(cpu_kernels);
+
+/* z = the convolution of x. `take`, unless it is NULL, gets each group of rows when it is made, if
+ * groups are made whole: where there are few, several threads share one. Answers whether that was
+ * so. With `keep` false z need not be written then. */
+typedef void take_rows(void *context, const struct rows *rows);
+bool CPU_SET(cpu_conv2d_forward)(struct host *host, struct tensor *z, const struct tensor *x,
+                                 const struct conv2d *conv, int n, bool keep, take_rows *take,
+                                 void *context);
+void CPU_SET(cpu_conv2d_backward)(struct host *host, struct tensor *dx, const struct tensor *dz,
                                   const struct tensor *x, const struct conv2d *conv, int n);
-void CPU_SET(cpu_batchnorm_forward)(struct device *device, struct tensor *y, const struct tensor *x,
-                                    const struct batchnorm *norm, bool training, int n);
-void CPU_SET(cpu_batchnorm_backward)(struct device *device, struct tensor *dx,
-                                     const struct tensor *dy, const struct tensor *x,
-                                     const struct batchnorm *norm, int n);
-void CPU_SET(cpu_linear_forward)(struct device *device, struct tensor *y, const struct tensor *x,
-                                 const struct linear *linear, int n);
-void CPU_SET(cpu_linear_backward)(struct device *device, struct tensor *dx, const struct tensor *dy,
-                                  const struct tensor *x, const struct linear *linear, int n);
+
+/* How a channel is normalised: (z - mean) * scale + bias. */
+struct channel {
+    float mean, scale, bias;
+};
+
+/* The sum of up to eight rows of a channel. */
+double CPU_SET(cpu_sum)(const float *row, size_t pitch, size_t length, int count);
+
+/* The sum of the squares of what channel c is off its mean. */
+double CPU_SET(cpu_squares)(const struct tensor *z, int n, int c, float mean);
+
+/* Channel c of y, as far as its windows lie in these rows. */
+void CPU_SET(cpu_normalise)(struct tensor *y, const struct rows *rows, const struct tensor *z,
+                            int c, int pool, struct channel s);
+
+void CPU_SET(cpu_batchnorm_backward)(struct host *host, struct tensor *dz, const struct tensor *dy,
+                                     const struct tensor *z, const struct batchnorm *norm, int n);
+
+/* Kernels; see struct host_kernels. */
+void CPU_SET(cpu_stage)(struct host *host, const struct stage *stage, bool training, int n);
+void CPU_SET(cpu_stage_backward)(struct host *host, const struct stage *stage, int n);
+double CPU_SET(cpu_head)(struct host *host, const struct head *head, bool training,
+                         struct pass *pass, int n);
+void CPU_SET(cpu_head_backward)(struct host *host, const struct head *head, int n);
 #endif

@@ -14,6 +14,8 @@
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int mask __attribute__((vector_size(4 * LANES))); /* -1 where a comparison holds, else 0 */
+typedef float half __attribute__((vector_size(2 * LANES)));
+typedef double double_vector __attribute__((vector_size(4 * LANES)));
 typedef float vector4 __attribute__((vector_size(16)));
 
 /* At any address. */
@@ -43,11 +45,23 @@ static inline vector choose(mask m, vector a, vector b) {
     return (vector)((m & (mask)a) | (~m & (mask)b));
 }
 
-static inline double sum_of_lanes(vector v) {
-    double sum = 0;
-    for (int i = 0; i < LANES; i++)
-        sum += (double)v[i];
-    return sum;
+/* A sum of vectors, lane by lane in double. */
+struct sum {
+    double_vector low, high; /* of the first half of the lanes, and of the others */
+};
+
+static inline void add_to(struct sum *sum, vector v) {
+    half part[2];
+    memcpy(part, &v, sizeof v);
+    sum->low += __builtin_convertvector(part[0], double_vector);
+    sum->high += __builtin_convertvector(part[1], double_vector);
+}
+
+static inline double sum_of_lanes(struct sum sum) {
+    double all = 0;
+    for (int i = 0; i < LANES / 2; i++)
+        all += sum.low[i] + sum.high[i];
+    return all;
 }
 
 /* Four partial sums of the lanes. */

@@ -82,7 +82,8 @@ message(STATUS "GPU backend: cudnn, with CUDA ${CUDA_VERSION} (${CUDA_NVCC}) and
 # includes.
 set(folder ${CMAKE_CURRENT_SOURCE_DIR}/src/device/cudnn)
 set(kernels ${CMAKE_CURRENT_BINARY_DIR}/kernels.fatbin)
-set(flags -fatbin -std=c++17 -O3 -Xptxas -warn-spills)
+set(flags -fatbin -std=c++17 -O3 -Xptxas -warn-spills
+  -I ${CMAKE_CURRENT_SOURCE_DIR}/include -D_Noreturn=) # a word of C alone
 if(CIFAR_WERROR)
   list(APPEND flags -Werror all-warnings -Xcompiler -Wall,-Wextra -Xptxas -Werror)
 endif()
@@ -93,15 +94,18 @@ list(GET CIFAR_CUDA_ARCHITECTURES -1 last)
 list(APPEND flags -gencode arch=compute_${last},code=compute_${last})
 add_custom_command(OUTPUT ${kernels}
   COMMAND ${CUDA_NVCC} ${flags} -o ${kernels} ${folder}/kernels.cu
-  DEPENDS ${folder}/kernels.cu ${folder}/kernels.h
+  DEPENDS ${folder}/kernels.cu ${folder}/kernels.h ${folder}/../gpu/cursor.h
+    ${CMAKE_CURRENT_SOURCE_DIR}/include/device/device.h
   COMMENT "Compiling the GPU's kernels" VERBATIM)
 set_source_files_properties(src/device/cudnn/backend.c PROPERTIES
   COMPILE_DEFINITIONS "CIFAR_KERNELS=\"${kernels}\"" OBJECT_DEPENDS ${kernels})
 
 list(APPEND CIFAR_SOURCES
   src/device/cudnn/backend.c
-  src/device/cudnn/layers.c
   src/device/cudnn/libraries.c
-  src/device/cudnn/loader.c
   src/device/cudnn/plan.c
-  src/device/cudnn/program.c)
+  src/device/cudnn/step.c
+  src/device/gpu/driver.c
+  src/device/gpu/gpu.c
+  src/device/gpu/pass.c
+  src/device/gpu/step.c)

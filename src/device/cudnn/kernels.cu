@@ -15,15 +15,6 @@
 #    define KERNEL __global__ void
 #endif
 
-/* The place of this thread among all threads of a row of blocks, and how many those are. */
-static __device__ int64_t first_index(void) {
-    return (int64_t)blockIdx.x * KERNEL_BLOCK + threadIdx.x;
-}
-
-static __device__ int64_t index_step(void) {
-    return (int64_t)gridDim.x * KERNEL_BLOCK;
-}
-
 /* Whether all other of the `blocks` blocks that call this with the same counter have done so, and
  * may have their results read; true in one of them. The counter is 0 again then. */
 static __device__ bool is_last_block(unsigned *done, unsigned blocks) {
@@ -97,34 +88,36 @@ static __device__ bool writes_channel(void) {
 
 /* ---- data ---- */
 
-KERNEL load_batch(const struct load_batch_args a) {
-    const int64_t next = a.cursor->next;
-    const uint32_t image = a.order[next + blockIdx.x];
-    const uint8_t *pixels = a.records + (int64_t)image * (1 + a.pixels) + 1;
-    float *x = a.x + (int64_t)blockIdx.x * a.pixels;
-    for (unsigned i = blockIdx.y * KERNEL_BLOCK + threadIdx.x; i < (unsigned)a.pixels;
-         i += gridDim.y * KERNEL_BLOCK)
-        x[i] = ((float)pixels[i] / 255.0f - 0.5f) / 0.5f;
-    if (is_last_block(&a.cursor->blocks, gridDim.x * gridDim.y) && threadIdx.x == 0)
-        a.cursor->next = next + a.n;
+KERNEL load_batch(const struct load_args a) {
+    const int64_t next = a.pass.cursor->next;
+    const struct view view = a.pass.views[next + blockIdx.x];
+    const int h = a.pass.h, w = a.pass.w, pixels = a.pass.c * h * w;
+    const uint8_t *image = a.pass.records + (int64_t)view.image * (1 + pixels) + 1;
+    float *x = a.x + (int64_t)blockIdx.x * pixels;
+    for (int i = (int)(blockIdx.y * KERNEL_BLOCK + threadIdx.x); i < pixels;
+         i += (int)gridDim.y * KERNEL_BLOCK) {
+        const int j = i % w, row = i / w % h - view.down;
+        const int column = (view.mirrored ? w - 1 - j : j) - view.right;
+        const bool is_there = row >= 0 && row < h && column >= 0 && column < w;
+        const uint8_t pixel = is_there ? image[(i / (h * w) * h + row) * w + column] : 0;
+        x[i] = ((float)pixel / 255.0f - 0.5f) / 0.5f;
+    }
+    if (is_last_block(&a.pass.cursor->blocks, gridDim.x * gridDim.y) && threadIdx.x == 0) {
+        a.pass.cursor->next = next + a.n;
+        a.pass.cursor->steps++;
+    }
 }
 
-/* ---- bias ---- */
+/* ---- bias gradients ---- */
 
-KERNEL add_bias(const struct add_bias_args a) {
-    const int64_t count = (int64_t)a.n * a.c * a.plane;
-    for (int64_t i = first_index(); i < count; i += index_step())
-        a.y[i] += a.bias[i / a.plane % a.c];
-}
-
-KERNEL bias_gradients(const struct bias_gradients_args a) {
+KERNEL bias_gradients(const struct bias_args a) {
     int job = 0, channel = (int)blockIdx.x;
     while (channel >= a.job[job].c)
         channel -= a.job[job++].c;
     const struct bias_gradient of = a.job[job];
-    const int end = end_image(of.n);
+    const int end = end_image(a.n);
     double sum = 0, none = 0;
-    for (int i = first_image(of.n); i < end; i++) {
+    for (int i = first_image(a.n); i < end; i++) {
         const float *dy = of.dy + ((int64_t)i * of.c + channel) * of.plane;
         for (int j = threadIdx.x; j < of.plane; j += KERNEL_BLOCK)
             sum += (double)dy[j];
@@ -139,10 +132,10 @@ KERNEL bias_gradients(const struct bias_gradients_args a) {
 
 /* ---- weight gradient ---- */
 
-/* Some of an image's output pixels, and the channels that a block has. */
+/* Some rows of an image's output pixels, and the channels that a block has. */
 struct tile {
     int64_t image;
-    int row, column, rows, columns;
+    int row, rows;
     int in, ins, out, outs;
 };
 
@@ -150,16 +143,16 @@ struct tile {
 enum { WARP = 32, WARPS = KERNEL_BLOCK / WARP, AHEAD = 8 };
 
 /* xs [ins][a->rows + kernel - 1][a->pitch] = the pixels of x that a tile comes from. */
-static __device__ void stage_x(float *xs, const struct weight_gradient_args *a,
-                               const struct tile *t) {
+static __device__ void stage_x(float *xs, const struct weight_args *a, const struct tile *t,
+                               int w) {
     const float *x = a->x + (t->image * a->in + t->in) * a->h * a->w;
     const int x_rows = a->rows + a->kernel - 1, lane = (int)threadIdx.x % WARP;
     for (int c = (int)threadIdx.x / WARP; c < t->ins; c += WARPS)
-        for (int j = lane; j < t->columns + a->kernel - 1; j += WARP)
+        for (int j = lane; j < w + a->kernel - 1; j += WARP)
             for (int r = 0; r < x_rows; r += AHEAD) {
                 float ahead[AHEAD];
                 for (int k = 0; k < AHEAD; k++) {
-                    const int y = t->row + r + k - a->pad, at = t->column + j - a->pad;
+                    const int y = t->row + r + k - a->pad, at = j - a->pad;
                     const bool is_there = y >= 0 && y < a->h && at >= 0 && at < a->w;
                     ahead[k] = is_there ? x[(c * a->h + y) * a->w + at] : 0;
                 }
@@ -169,19 +162,19 @@ static __device__ void stage_x(float *xs, const struct weight_gradient_args *a,
 }
 
 /* dys [KERNEL_OUTS][KERNEL_TILE][KERNEL_OUT] = its gradients: those of a pixel stand together. */
-static __device__ void stage_dy(float *dys, const struct weight_gradient_args *a,
-                                const struct tile *t, int h, int w) {
-    const float *dy = a->dy + ((t->image * a->out + t->out) * h + t->row) * w + t->column;
+static __device__ void stage_dy(float *dys, const struct weight_args *a, const struct tile *t,
+                                int h, int w) {
+    const float *dy = a->dy + ((t->image * a->out + t->out) * h + t->row) * w;
     const int lane = (int)threadIdx.x % WARP;
     for (int c = (int)threadIdx.x / WARP; c < t->outs; c += WARPS)
-        for (int j = lane; j < t->columns; j += WARP)
+        for (int j = lane; j < w; j += WARP)
             for (int r = 0; r < t->rows; r += AHEAD) {
                 float ahead[AHEAD];
                 float *to = dys + c / KERNEL_OUT * KERNEL_TILE * KERNEL_OUT + c % KERNEL_OUT;
                 for (int k = 0; k < AHEAD; k++)
                     ahead[k] = r + k < t->rows ? dy[(c * h + r + k) * w + j] : 0;
                 for (int k = 0; k < AHEAD && r + k < t->rows; k++)
-                    to[((r + k) * t->columns + j) * KERNEL_OUT] = ahead[k];
+                    to[((r + k) * w + j) * KERNEL_OUT] = ahead[k];
             }
 }
 
@@ -191,12 +184,12 @@ static __device__ void stage_dy(float *dys, const struct weight_gradient_args *a
  * Where there are fewer of these tasks than threads, several threads share the columns of the
  * tiles. Channels that there are not, to make up a group, are computed from whatever lies there,
  * and not written. */
-KERNEL weight_gradient(const struct weight_gradient_args a) {
+KERNEL weight_gradient(const struct weight_args a) {
     enum { SUMS = KERNEL_IN * KERNEL_OUT };
     __shared__ __align__(16) float shared[KERNEL_ROOM];
     float *dys = shared, *xs = shared + KERNEL_ROOM - KERNEL_X;
     const int h = a.h + 2 * a.pad - a.kernel + 1, w = a.w + 2 * a.pad - a.kernel + 1;
-    const int down = (h + a.rows - 1) / a.rows, across = (w + a.columns - 1) / a.columns;
+    const int down = (h + a.rows - 1) / a.rows;                  /* tiles of an image */
     const int in = a.ins * KERNEL_IN, out = a.outs * KERNEL_OUT; /* channels of a block */
     const int wide = (a.in + in - 1) / in;
     struct tile t = {.in = (int)blockIdx.x % wide * in, .out = (int)blockIdx.x / wide * out};
@@ -211,24 +204,22 @@ KERNEL weight_gradient(const struct weight_gradient_args a) {
     const float *tapped = xs + c * plane + tap / a.kernel * a.pitch + tap % a.kernel;
     const float *gradients = dys + k * KERNEL_TILE;
 
-    const unsigned tiles = (unsigned)(a.n * down * across);
+    const unsigned tiles = (unsigned)(a.n * down);
     const int end = (int)(tiles * (blockIdx.y + 1) / gridDim.y);
     float sums[KERNEL_IN][KERNEL_OUT] = {{0}};
     for (int i = (int)(tiles * blockIdx.y / gridDim.y); i < end; i++) {
-        t.image = i / (down * across);
-        t.row = i / across % down * a.rows;
-        t.column = i % across * a.columns;
+        t.image = i / down;
+        t.row = i % down * a.rows;
         t.rows = h - t.row < a.rows ? h - t.row : a.rows;
-        t.columns = w - t.column < a.columns ? w - t.column : a.columns;
         __syncthreads(); /* the tile before has been read */
-        stage_x(xs, &a, &t);
+        stage_x(xs, &a, &t, w);
         stage_dy(dys, &a, &t, h, w);
         __syncthreads();
         for (int r = 0; r < t.rows; r++)
-            for (int j = share < shares ? share : t.columns; j < t.columns; j += shares)
+            for (int j = share < shares ? share : w; j < w; j += shares)
                 for (int m = 0; m < KERNEL_IN; m++) {
                     const float value = tapped[m * plane + r * a.pitch + j];
-                    const float *gradient = gradients + (r * t.columns + j) * KERNEL_OUT;
+                    const float *gradient = gradients + (r * w + j) * KERNEL_OUT;
                     for (int n = 0; n < KERNEL_OUT; n++)
                         sums[m][n] += gradient[n] * value;
                 }
@@ -251,7 +242,7 @@ KERNEL weight_gradient(const struct weight_gradient_args a) {
             partial[(n * a.in + m) * area] = sums[m][n];
 }
 
-KERNEL sum_partial(const struct sum_partial_args a) {
+KERNEL sum_partial(const struct sum_args a) {
     enum { ROWS = KERNEL_BLOCK / KERNEL_ADDED };
     __shared__ double sums[ROWS][KERNEL_ADDED];
     const int column = (int)threadIdx.x % KERNEL_ADDED, row = (int)threadIdx.x / KERNEL_ADDED;
@@ -270,22 +261,18 @@ KERNEL sum_partial(const struct sum_partial_args a) {
 
 /* ---- batch normalisation with ReLU and max-pool ---- */
 
-static __device__ float addend_of(const struct normal_input *in) {
-    return in->addend == NULL ? 0 : in->addend[blockIdx.x];
-}
-
 /* One image of this block's channel. */
-static __device__ const float *plane_of(const struct normal_input *in, int image) {
-    return in->x + ((int64_t)image * in->c + blockIdx.x) * in->h * in->w;
+static __device__ const float *plane_of(const struct norm_args *a, int image) {
+    return a->x + ((int64_t)image * a->c + blockIdx.x) * a->h * a->w;
 }
 
-KERNEL batch_sums(const struct batch_sums_args a) {
-    const float addend = addend_of(&a.in);
-    const int end = end_image(a.in.n);
+KERNEL batch_sums(const struct norm_args a) {
+    const float addend = a.addend[blockIdx.x];
+    const int end = end_image(a.n);
     double sum = 0, squares = 0;
-    for (int i = first_image(a.in.n); i < end; i++) {
-        const float *x = plane_of(&a.in, i);
-        for (int j = threadIdx.x; j < a.in.h * a.in.w; j += KERNEL_BLOCK) {
+    for (int i = first_image(a.n); i < end; i++) {
+        const float *x = plane_of(&a, i);
+        for (int j = threadIdx.x; j < a.h * a.w; j += KERNEL_BLOCK) {
             const double value = (double)(x[j] + addend);
             sum += value;
             squares += value * value; /* of a float: exact, so little is lost to cancellation */
@@ -300,13 +287,12 @@ struct channel {
     float addend, mean, gain, bias;
 };
 
-static __device__ struct channel channel_of(const struct normal_input *in, float mean,
-                                            float invstd) {
+static __device__ struct channel channel_of(const struct norm_args *a, float mean, float invstd) {
     struct channel s;
-    s.addend = addend_of(in);
+    s.addend = a->addend[blockIdx.x];
     s.mean = mean;
-    s.gain = invstd * in->weight[blockIdx.x];
-    s.bias = in->bias[blockIdx.x];
+    s.gain = invstd * a->weight[blockIdx.x];
+    s.bias = a->bias[blockIdx.x];
     return s;
 }
 
@@ -336,9 +322,8 @@ static __device__ float window_maximum(const float *x, int *at, const struct cha
 }
 
 /* The mean and 1/sqrt(variance + eps) of the batch; one thread keeps them. */
-static __device__ void batch_statistics(float *mean, float *invstd,
-                                        const struct normalise_args *a) {
-    const double m = (double)a->in.n * a->in.h * a->in.w;
+static __device__ void batch_statistics(float *mean, float *invstd, const struct norm_args *a) {
+    const double m = (double)a->n * a->h * a->w;
     double sum, squares;
     add_up_sums(&sum, &squares, a->partial);
     sum /= m;
@@ -356,20 +341,20 @@ static __device__ void batch_statistics(float *mean, float *invstd,
     }
 }
 
-KERNEL normalise(const struct normalise_args a) {
-    const int pool = a.in.pool, w = a.in.w, columns = w / pool, pooled = a.in.h / pool * columns;
-    const int end = end_image(a.in.n);
+KERNEL normalise(const struct norm_args a) {
+    const int pool = a.pool, w = a.w, columns = w / pool, pooled = a.h / pool * columns;
+    const int end = end_image(a.n);
     float mean, invstd;
-    if (a.partial != NULL) {
+    if (a.training) {
         batch_statistics(&mean, &invstd, &a);
     } else {
         mean = a.running_mean[blockIdx.x];
         invstd = 1 / sqrtf(a.running_var[blockIdx.x] + a.eps);
     }
-    const struct channel s = channel_of(&a.in, mean, invstd);
-    for (int i = first_image(a.in.n); i < end; i++) {
-        const float *x = plane_of(&a.in, i);
-        float *y = a.y + ((int64_t)i * a.in.c + blockIdx.x) * pooled;
+    const struct channel s = channel_of(&a, mean, invstd);
+    for (int i = first_image(a.n); i < end; i++) {
+        const float *x = plane_of(&a, i);
+        float *y = a.y + ((int64_t)i * a.c + blockIdx.x) * pooled;
         for (int j = threadIdx.x; j < pooled; j += KERNEL_BLOCK) {
             const float *corner = x + (j / columns * w + j % columns) * pool;
             int at;
@@ -379,14 +364,14 @@ KERNEL normalise(const struct normalise_args a) {
     }
 }
 
-KERNEL gradient_sums(const struct gradient_sums_args a) {
-    const struct channel s = channel_of(&a.in, a.mean[blockIdx.x], a.invstd[blockIdx.x]);
-    const int pool = a.in.pool, w = a.in.w, columns = w / pool, pooled = a.in.h / pool * columns;
-    const int end = end_image(a.in.n);
+KERNEL gradient_sums(const struct norm_args a) {
+    const struct channel s = channel_of(&a, a.mean[blockIdx.x], a.invstd[blockIdx.x]);
+    const int pool = a.pool, w = a.w, columns = w / pool, pooled = a.h / pool * columns;
+    const int end = end_image(a.n);
     double sum = 0, dot = 0;
-    for (int i = first_image(a.in.n); i < end; i++) {
-        const float *x = plane_of(&a.in, i);
-        const float *dy = a.dy + ((int64_t)i * a.in.c + blockIdx.x) * pooled;
+    for (int i = first_image(a.n); i < end; i++) {
+        const float *x = plane_of(&a, i);
+        const float *dy = a.dy + ((int64_t)i * a.c + blockIdx.x) * pooled;
         for (int j = threadIdx.x; j < pooled; j += KERNEL_BLOCK) {
             const float *corner = x + (j / columns * w + j % columns) * pool;
             int at;
@@ -401,12 +386,12 @@ KERNEL gradient_sums(const struct gradient_sums_args a) {
 
 /* dx = (dz - mean of dz - (x - mean) * mean of dz (x - mean) * invstd^2) * invstd * weight. A
  * thread has a window; those that are cut off at the right and the bottom edge are not pooled. */
-KERNEL normalise_gradient(const struct normalise_gradient_args a) {
+KERNEL normalise_gradient(const struct norm_args a) {
     const unsigned c = blockIdx.x;
-    const struct channel s = channel_of(&a.in, a.mean[c], a.invstd[c]);
-    const int pool = a.in.pool, h = a.in.h, w = a.in.w, end = end_image(a.in.n);
+    const struct channel s = channel_of(&a, a.mean[c], a.invstd[c]);
+    const int pool = a.pool, h = a.h, w = a.w, end = end_image(a.n);
     const int across = (w + pool - 1) / pool, down = (h + pool - 1) / pool;
-    const double m = (double)a.in.n * h * w, invstd = (double)a.invstd[c];
+    const double m = (double)a.n * h * w, invstd = (double)a.invstd[c];
     double sum, dot;
     add_up_sums(&sum, &dot, a.partial);
     if (writes_channel()) {
@@ -414,9 +399,9 @@ KERNEL normalise_gradient(const struct normalise_gradient_args a) {
         a.dweight[c] = (float)(dot * invstd);
     }
     const float mean_dz = (float)(sum / m), slope = (float)(dot / m * invstd * invstd);
-    for (int i = first_image(a.in.n); i < end; i++) {
-        const int64_t image = (int64_t)i * a.in.c + c;
-        const float *x = plane_of(&a.in, i), *dy = a.dy + image * (h / pool) * (w / pool);
+    for (int i = first_image(a.n); i < end; i++) {
+        const int64_t image = (int64_t)i * a.c + c;
+        const float *x = plane_of(&a, i), *dy = a.dy + image * (h / pool) * (w / pool);
         float *dx = a.dx + image * h * w;
         for (int j = threadIdx.x; j < across * down; j += KERNEL_BLOCK) {
             const int row = j / across, column = j % across, corner = (row * w + column) * pool;
@@ -438,58 +423,58 @@ KERNEL normalise_gradient(const struct normalise_gradient_args a) {
 
 /* ---- loss and optimiser ---- */
 
-KERNEL cross_entropy(const struct cross_entropy_args a) {
-    const int64_t first = a.cursor->next - a.n, step = a.cursor->steps;
+KERNEL cross_entropy(const struct loss_args a) {
+    const int64_t first = a.pass.cursor->next - a.n, pixels = a.pass.c * a.pass.h * a.pass.w;
+    const int classes = a.pass.classes;
     const double share = 1.0 / a.n;
     double total = 0, none = 0;
     for (int i = threadIdx.x; i < a.n; i += KERNEL_BLOCK) {
-        float *z = a.logits + (int64_t)i * a.classes;
-        const int label = a.records[(int64_t)a.order[first + i] * (1 + a.pixels)];
-        int best = 0;
-        for (int k = 0; k < a.classes && a.addend != NULL; k++)
-            z[k] += a.addend[k];
-        for (int k = 1; k < a.classes; k++)
-            if (z[k] > z[best])
-                best = k;
-        double sum = 0; /* of e^(z - largest z), which cannot overflow */
-        for (int k = 0; k < a.classes; k++)
-            sum += (double)expf(z[k] - z[best]);
-        total += log(sum) + (double)z[best] - (double)z[label];
-        a.predicted[first + i] = (uint8_t)best;
+        float *z = a.logits + (int64_t)i * classes;
+        float *result = a.pass.logits + (first + i) * classes;
+        const int label = a.pass.records[a.pass.views[first + i].image * (1 + pixels)];
+        float largest = 0;
+        for (int k = 0; k < classes; k++) {
+            z[k] += a.bias[k];
+            result[k] = z[k];
+            largest = k == 0 || z[k] > largest ? z[k] : largest;
+        }
+        double sum = 0; /* of e^(z - largest), which cannot overflow */
+        for (int k = 0; k < classes; k++)
+            sum += (double)expf(z[k] - largest);
+        total += log(sum) + (double)largest - (double)z[label];
         if (a.dlogits == NULL)
             continue;
         const double scale = 1 / sum;
-        for (int k = 0; k < a.classes; k++) {
-            const double softmax = (double)expf(z[k] - z[best]) * scale;
-            a.dlogits[(int64_t)i * a.classes + k] = (float)((softmax - (k == label)) * share);
+        for (int k = 0; k < classes; k++) {
+            const double softmax = (double)expf(z[k] - largest) * scale;
+            a.dlogits[(int64_t)i * classes + k] = (float)((softmax - (k == label)) * share);
         }
     }
     sum_block(&total, &none);
-    if (threadIdx.x == 0) {
-        a.losses[step] = (float)(total * share);
-        a.cursor->steps = step + 1;
-    }
+    if (threadIdx.x == 0)
+        a.pass.losses[a.pass.cursor->steps - 1] = (float)(total * share);
 }
 
 KERNEL adam(const struct adam_args a) {
     __shared__ float step_size, correction;
-    const int64_t step = a.clock->steps + 1;
     if (threadIdx.x == 0) {
-        step_size = (float)(a.lr / (1 - pow(a.beta1, (double)step)));
-        correction = (float)sqrt(1 - pow(a.beta2, (double)step));
+        const struct cursor *cursor = a.pass.cursor;
+        const double lr = a.pass.lr[cursor->steps - 1];
+        const double step = (double)(cursor->adam_steps + cursor->steps);
+        step_size = (float)(lr / (1 - pow(a.beta1, step)));
+        correction = (float)sqrt(1 - pow(a.beta2, step));
     }
     __syncthreads();
     const float decay = (float)a.weight_decay, eps = (float)a.eps;
     const float rest1 = (float)(1 - a.beta1);
     const float beta2 = (float)a.beta2, rest2 = (float)(1 - a.beta2);
-    for (int64_t i = first_index(); i < a.count; i += index_step()) {
-        const float g = a.dw[i] + decay * a.w[i];
-        const float m = a.m[i] + rest1 * (g - a.m[i]);
-        const float v = beta2 * a.v[i] + rest2 * g * g;
-        a.m[i] = m;
-        a.v[i] = v;
-        a.w[i] -= step_size * (m / (sqrtf(v) / correction + eps));
-    }
-    if (is_last_block(&a.clock->blocks, gridDim.x) && threadIdx.x == 0)
-        a.clock->steps = step;
+    const int64_t i = (int64_t)blockIdx.x * KERNEL_BLOCK + threadIdx.x;
+    if (i >= a.count)
+        return;
+    const float g = a.dw[i] + decay * a.w[i];
+    const float m = a.m[i] + rest1 * (g - a.m[i]);
+    const float v = beta2 * a.v[i] + rest2 * g * g;
+    a.m[i] = m;
+    a.v[i] = v;
+    a.w[i] -= step_size * (m / (sqrtf(v) / correction + eps));
 }

@@ -1,98 +1,30 @@
 #include "libraries.h"
 
 #include <dlfcn.h>
-#include <stdio.h>
-#include <string.h>
 
-#define TEXT(text) #text
-#define NAME(name) TEXT(name), /* after the header has chosen the form of the name */
+static const char *const CUBLAS_NAMES[] = {CUBLAS_FUNCTIONS(LIBRARY_NAME) NULL};
+static const char *const CUDNN_NAMES[] = {CUDNN_FUNCTIONS(LIBRARY_NAME) NULL};
 
-static const char *const CUDA_NAMES[] = {CUDA_FUNCTIONS(NAME) NULL};
-static const char *const CUBLAS_NAMES[] = {CUBLAS_FUNCTIONS(NAME) NULL};
-static const char *const CUDNN_NAMES[] = {CUDNN_FUNCTIONS(NAME) NULL};
-
-#define AS_TEXT(number) TEXT(number)
-#define CUBLAS_FILE     "libcublas.so." AS_TEXT(CUBLAS_VER_MAJOR)
-#define CUDNN_FILE      "libcudnn.so." AS_TEXT(CUDNN_MAJOR)
-static const char CUDA_FILE[] = "libcuda.so.1";
-
-enum { CUDA_MAJOR = CUDA_VERSION / 1000, OLDEST_CUDNN = 90800 };
+enum { OLDEST_CUDNN = 90800 };
 
 static const char WHERE[] = "install it, or name its folder in LD_LIBRARY_PATH";
 
-/* Fills a table of function pointers in the order of `names`. */
-static bool find_functions(void *table, void *library, const char *file, const char *const *names,
-                           struct error *error) {
-    _Static_assert(sizeof(void *) == sizeof(void (*)(void)), "as POSIX has it for dlsym");
-    for (int i = 0; names[i] != NULL; i++) {
-        void *function = dlsym(library, names[i]);
-        if (function == NULL)
-            return error_set(
-                error, STATUS_DEVICE,
-                "%s has no function %s, so it is not what its name says, or too old; "
-                "this program was built with CUDA %d.%d and cuDNN %d.%d: install those "
-                "versions, or a newer driver",
-                file, names[i], CUDA_MAJOR, CUDA_VERSION % 1000 / 10, CUDNN_MAJOR, CUDNN_MINOR);
-        memcpy((char *)table + (size_t)i * sizeof function, &function, sizeof function);
-    }
-    return true;
-}
-
-void cuda_error_text(const struct cuda_library *cuda, CUresult result, char *text, size_t size) {
-    const char *name = NULL, *meaning = NULL;
-    cuda->cuGetErrorName(result, &name);
-    cuda->cuGetErrorString(result, &meaning);
-    snprintf(text, size, "%s, number %d: %s", name == NULL ? "an error" : name, (int)result,
-             meaning == NULL ? "unknown to this driver" : meaning);
-}
-
-bool load_cuda(struct cuda_library *cuda, struct error *error) {
-    int version = 0, devices = 0;
-    char text[512];
-    void *library = dlopen(CUDA_FILE, RTLD_NOW | RTLD_LOCAL);
+static bool load(void *table, const char *name, const char *file, const char *const *names,
+                 struct error *error) {
+    void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
-        return error_set(error, STATUS_DEVICE,
-                         "there is no NVIDIA driver here (%s); install it if there is an NVIDIA "
-                         "GPU here",
-                         dlerror());
-    if (!find_functions(cuda, library, CUDA_FILE, CUDA_NAMES, error))
-        return false;
-    CUresult result = cuda->cuInit(0);
-    if (result == CUDA_SUCCESS)
-        result = cuda->cuDeviceGetCount(&devices);
-    if (result == CUDA_SUCCESS && devices == 0)
-        result = CUDA_ERROR_NO_DEVICE;
-    if (result == CUDA_ERROR_NO_DEVICE)
-        return error_set(error, STATUS_DEVICE,
-                         "the NVIDIA driver finds no GPU; check nvidia-smi and "
-                         "CUDA_VISIBLE_DEVICES");
-    cuda_error_text(cuda, result, text, sizeof text);
-    if (result != CUDA_SUCCESS)
-        return error_set(error, STATUS_DEVICE,
-                         "the NVIDIA driver cannot be used: %s; check that nvidia-smi works and "
-                         "that the driver's own libcuda.so.1 is the one that is found",
-                         text);
-    if (cuda->cuDriverGetVersion(&version) != CUDA_SUCCESS || version < CUDA_MAJOR * 1000)
-        return error_set(error, STATUS_DEVICE,
-                         "the NVIDIA driver is too old: it knows CUDA %d.%d, and this program was "
-                         "built with CUDA %d; install a newer driver",
-                         version / 1000, version % 1000 / 10, CUDA_MAJOR);
-    return true;
+        return error_set(error, STATUS_DEVICE, "%s cannot be loaded (%s); %s", name, dlerror(),
+                         WHERE);
+    return gpu_find_functions(table, library, file, names, BESIDE_CUDA, error);
 }
 
 bool load_cublas(struct cublas_library *cublas, struct error *error) {
-    void *library = dlopen(CUBLAS_FILE, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL)
-        return error_set(error, STATUS_DEVICE, "cuBLAS cannot be loaded (%s); %s", dlerror(),
-                         WHERE);
-    return find_functions(cublas, library, CUBLAS_FILE, CUBLAS_NAMES, error);
+    return load(cublas, "cuBLAS", "libcublas.so." VERSION_TEXT(CUBLAS_VER_MAJOR), CUBLAS_NAMES,
+                error);
 }
 
 bool load_cudnn(struct cudnn_library *cudnn, struct error *error) {
-    void *library = dlopen(CUDNN_FILE, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL)
-        return error_set(error, STATUS_DEVICE, "cuDNN cannot be loaded (%s); %s", dlerror(), WHERE);
-    if (!find_functions(cudnn, library, CUDNN_FILE, CUDNN_NAMES, error))
+    if (!load(cudnn, "cuDNN", "libcudnn.so." VERSION_TEXT(CUDNN_MAJOR), CUDNN_NAMES, error))
         return false;
     const size_t version = cudnn->cudnnGetVersion();
     if (version < OLDEST_CUDNN || version / 10000 != CUDNN_MAJOR)

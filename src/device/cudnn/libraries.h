@@ -1,53 +1,10 @@
-/* The three libraries behind this backend, loaded when it is opened: NVIDIA's driver, cuBLAS and
- * cuDNN. So one program runs with them and without, and starts as fast where nobody asks for them.
- *
- * A function is called through its library's table: cuda->cuMemAlloc(...). */
+/* NVIDIA's cuBLAS and cuDNN, loaded as the driver is (gpu/driver.h). */
 #pragma once
 
-#include "base/error.h"
+#include "../gpu/driver.h"
 
 #include <cublas_v2.h>
-#include <cuda.h>
 #include <cudnn.h>
-#include <stddef.h>
-
-#define CUDA_FUNCTIONS(F)                                                                          \
-    F(cuInit)                                                                                      \
-    F(cuDriverGetVersion)                                                                          \
-    F(cuGetErrorName)                                                                              \
-    F(cuGetErrorString)                                                                            \
-    F(cuDeviceGetCount)                                                                            \
-    F(cuDeviceGet)                                                                                 \
-    F(cuDeviceGetName)                                                                             \
-    F(cuDevicePrimaryCtxRetain)                                                                    \
-    F(cuDevicePrimaryCtxRelease)                                                                   \
-    F(cuCtxSetCurrent)                                                                             \
-    F(cuModuleLoadData)                                                                            \
-    F(cuModuleUnload)                                                                              \
-    F(cuModuleGetFunction)                                                                         \
-    F(cuMemAlloc)                                                                                  \
-    F(cuMemFree)                                                                                   \
-    F(cuMemAllocHost)                                                                              \
-    F(cuMemFreeHost)                                                                               \
-    F(cuMemcpyHtoDAsync)                                                                           \
-    F(cuMemcpyDtoHAsync)                                                                           \
-    F(cuMemsetD8Async)                                                                             \
-    F(cuStreamCreate)                                                                              \
-    F(cuStreamDestroy)                                                                             \
-    F(cuStreamSynchronize)                                                                         \
-    F(cuStreamBeginCapture)                                                                        \
-    F(cuStreamEndCapture)                                                                          \
-    F(cuEventCreate)                                                                               \
-    F(cuEventDestroy)                                                                              \
-    F(cuEventRecord)                                                                               \
-    F(cuEventSynchronize)                                                                          \
-    F(cuLaunchKernel)                                                                              \
-    F(cuGraphInstantiateWithFlags)                                                                 \
-    F(cuGraphUpload)                                                                               \
-    F(cuGraphLaunch)                                                                               \
-    F(cuGraphDebugDotPrint)                                                                        \
-    F(cuGraphExecDestroy)                                                                          \
-    F(cuGraphDestroy)
 
 #define CUBLAS_FUNCTIONS(F)                                                                        \
     F(cublasCreate)                                                                                \
@@ -72,25 +29,16 @@
     F(cudnnBackendFinalize)                                                                        \
     F(cudnnBackendExecute)
 
-/* The headers define the newer form of many names, so a member is called cuMemAlloc_v2, say; who
- * writes cuMemAlloc gets it. */
-#define LIBRARY_MEMBER(name) __typeof__(&name) name;
-struct cuda_library {
-    CUDA_FUNCTIONS(LIBRARY_MEMBER)
-};
 struct cublas_library {
     CUBLAS_FUNCTIONS(LIBRARY_MEMBER)
 };
 struct cudnn_library {
     CUDNN_FUNCTIONS(LIBRARY_MEMBER)
 };
-#undef LIBRARY_MEMBER
 
-/* What the driver says of an error, with its number. */
-void cuda_error_text(const struct cuda_library *cuda, CUresult result, char *text, size_t size);
+#define VERSION_TEXT(number) LIBRARY_TEXT(number)
+#define BESIDE_CUDA          " and cuDNN " VERSION_TEXT(CUDNN_MAJOR) "." VERSION_TEXT(CUDNN_MINOR)
 
-/* Each loads one library into its table. Errors (STATUS_DEVICE): it is not there, it is not what it
- * should be, or it is too old, and what to do. Libraries stay loaded until the program ends. */
-bool load_cuda(struct cuda_library *cuda, struct error *error);
+/* Each loads one library into its table. Errors (STATUS_DEVICE): as gpu_load_cuda(). */
 bool load_cublas(struct cublas_library *cublas, struct error *error);
 bool load_cudnn(struct cudnn_library *cudnn, struct error *error);

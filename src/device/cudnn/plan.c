@@ -76,6 +76,12 @@ static int64_t get(struct builder *b, cudnnBackendDescriptor_t of, cudnnBackendA
 
 /* ---- the convolution, in cuDNN's words ---- */
 
+/* Bytes, the largest power of two up to 16 that divides the three addresses. */
+static int64_t alignment_of(const struct convolution *c) {
+    const uintptr_t all = (uintptr_t)c->x | (uintptr_t)c->weight | (uintptr_t)c->y | 16;
+    return (int64_t)(all & (~all + 1));
+}
+
 static cudnnBackendDescriptor_t make_tensor(struct builder *b, int id, int n, int c, int h, int w) {
     const cudnnDataType_t type = CUDNN_DATA_FLOAT;
     const int64_t dimensions[] = {n, c, h, w};
@@ -85,7 +91,7 @@ static cudnnBackendDescriptor_t make_tensor(struct builder *b, int id, int n, in
     set_integers(b, tensor, CUDNN_ATTR_TENSOR_DIMENSIONS, 4, dimensions);
     set_integers(b, tensor, CUDNN_ATTR_TENSOR_STRIDES, 4, strides);
     set_integer(b, tensor, CUDNN_ATTR_TENSOR_UNIQUE_ID, id);
-    set_integer(b, tensor, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, b->plan->convolution.alignment);
+    set_integer(b, tensor, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, alignment_of(&b->plan->convolution));
     finalize(b, tensor, "a tensor");
     return tensor;
 }
@@ -182,7 +188,6 @@ static bool try_engine(struct builder *b, cudnnBackendDescriptor_t config) {
     cudnnBackendDescriptor_t engine = make(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR), execution;
     int64_t workspace = 0;
     get(b, config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &engine);
-    get(b, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &plan->engine);
     if (!is_welcome(b, engine))
         return false;
     execution = make(b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
@@ -256,23 +261,23 @@ void plan_free(struct plan *plan, const struct planner *planner) {
     free(plan);
 }
 
-bool plan_execute(const struct plan *plan, const struct planner *planner, const float *x,
-                  const float *w, const float *y, void *workspace, struct error *error) {
+bool plan_bind(struct plan *plan, const struct planner *planner, void *workspace,
+               struct error *error) {
     static const int64_t ids[] = {X, W, Y};
-    const void *pointers[] = {x, w, y};
-    const struct cudnn_library *cudnn = planner->cudnn;
+    const struct convolution *c = &plan->convolution;
+    const void *pointers[] = {c->x, c->weight, c->y};
+    struct builder b = {.planner = planner, .plan = plan, .error = error};
+    plan->pack = make(&b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    set_integers(&b, plan->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, 3, ids);
+    set(&b, plan->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, pointers);
+    set(&b, plan->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
+    finalize(&b, plan->pack, "a variant pack");
+    return !b.failed;
+}
+
+bool plan_execute(const struct plan *plan, const struct planner *planner, struct error *error) {
     struct builder b = {.planner = planner, .error = error};
-    cudnnBackendDescriptor_t pack = NULL;
-    check(&b, cudnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack),
-          "a variant pack");
-    set_integers(&b, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, 3, ids);
-    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, pointers);
-    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
-    finalize(&b, pack, "a variant pack");
-    if (!b.failed)
-        check(&b, cudnn->cudnnBackendExecute(planner->handle, plan->execution, pack),
-              "a convolution");
-    if (pack != NULL)
-        cudnn->cudnnBackendDestroyDescriptor(pack);
+    check(&b, planner->cudnn->cudnnBackendExecute(planner->handle, plan->execution, plan->pack),
+          "a convolution");
     return !b.failed;
 }

@@ -17,12 +17,12 @@ enum {
     PLAN_DESCRIPTORS = 3 * 2 * PLAN_ENGINES + 16,
 };
 
-/* Two of a convolution's three products. For x [n][in][h][w], w [out][in][kernel][kernel] and
- * y [n][out][..][..], as in PyTorch: y of x and w; dx of dy and w. */
+/* Two of a convolution's three products. For x [n][in][h][w], weight [out][in][kernel][kernel] and
+ * y [n][out][..][..], as in PyTorch: y of x and weight; dx of dy and weight. */
 struct convolution {
     enum { CONV_FORWARD, CONV_BACKWARD_DATA } kind;
     int n, in, out, kernel, pad, h, w;
-    int alignment; /* bytes that divide all three addresses */
+    const float *x, *weight, *y; /* the device's memory; of the two, x or y is written */
 };
 
 /* For whom is planned. */
@@ -34,11 +34,9 @@ struct planner {
 };
 
 struct plan {
-    struct plan *next;
     struct convolution convolution;
-    cudnnBackendDescriptor_t execution;
+    cudnnBackendDescriptor_t execution, pack;
     size_t workspace;                                /* bytes */
-    int64_t engine;                                  /* cuDNN's number for it */
     int rank;                                        /* how many engines were offered before it */
     cudnnBackendDescriptor_t made[PLAN_DESCRIPTORS]; /* all that it consists of */
     int made_count;
@@ -49,7 +47,9 @@ struct plan *plan_new(const struct planner *planner, const struct convolution *c
                       struct error *error);
 void plan_free(struct plan *plan, const struct planner *planner);
 
-/* Queues it on the handle's stream; x, w and y are the device's memory, of which it writes the one
- * that its kind is named after. Errors: cuDNN refuses. */
-bool plan_execute(const struct plan *plan, const struct planner *planner, const float *x,
-                  const float *w, const float *y, void *workspace, struct error *error);
+/* Gives it its workspace, before it is executed. Errors: cuDNN refuses. */
+bool plan_bind(struct plan *plan, const struct planner *planner, void *workspace,
+               struct error *error);
+
+/* Queues it on the handle's stream. Errors: cuDNN refuses. */
+bool plan_execute(const struct plan *plan, const struct planner *planner, struct error *error);

@@ -43,8 +43,8 @@ static struct planner planner_of(bool tf32) {
     return planner;
 }
 
-/* The numerical notes of a plan's engine, as a set of bits. */
-static unsigned notes_of(const struct plan *plan) {
+/* cuDNN's number of a plan's engine, and its numerical notes as a set of bits. */
+static unsigned notes_of(const struct plan *plan, int64_t *number) {
     cudnnBackendDescriptor_t config, engine;
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
     int64_t count = 0;
@@ -58,6 +58,9 @@ static unsigned notes_of(const struct plan *plan) {
     assert_int_equal(cudnn.cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
                                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
                                                     &engine),
+                     CUDNN_STATUS_SUCCESS);
+    assert_int_equal(cudnn.cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX,
+                                                    CUDNN_TYPE_INT64, 1, &count, number),
                      CUDNN_STATUS_SUCCESS);
     assert_int_equal(cudnn.cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
                                                     CUDNN_TYPE_NUMERICAL_NOTE,
@@ -86,22 +89,22 @@ static void plan_all(bool tf32) {
                 const struct layer *l = &network_layers[layer];
                 if (l->kind != CONV2D || (layer == 0 && kind == CONV_BACKWARD_DATA))
                     continue;
-                const struct convolution convolution = {kind,
-                                                        batches[i],
-                                                        l->in,
-                                                        l->out,
-                                                        l->kernel,
-                                                        l->pad,
-                                                        network->input[layer].h,
-                                                        network->input[layer].w,
-                                                        16};
+                const struct convolution convolution = {.kind = kind,
+                                                        .n = batches[i],
+                                                        .in = l->in,
+                                                        .out = l->out,
+                                                        .kernel = l->kernel,
+                                                        .pad = l->pad,
+                                                        .h = network->input[layer].h,
+                                                        .w = network->input[layer].w};
                 struct error error;
                 struct plan *plan = plan_new(&planner, &convolution, &error);
                 if (plan == NULL)
                     fail_msg("%s", error.text);
-                const unsigned notes = notes_of(plan);
+                int64_t engine;
+                const unsigned notes = notes_of(plan, &engine);
                 printf("| %s | %s | %d | %lld | %d | %s | %.1f |\n", l->name, kinds[kind],
-                       batches[i], (long long)plan->engine, plan->rank,
+                       batches[i], (long long)engine, plan->rank,
                        notes & tensor_cores ? "TF32" : "float32", (double)plan->workspace / 1024);
                 assert_int_equal(notes & ~allowed, 0);
                 rounded += (notes & tensor_cores) != 0;
