@@ -21,7 +21,7 @@ fault() {
 while IFS=: read -r file line include; do
     floor=${file#*/} && floor=${floor%%/*}
     target=${include#*\"} && target=${target%\"*}
-    [[ $target == */* && $target != ../host.h ]] || continue # a backend's own header, or what they share
+    [[ $target == */* && $target != ../* ]] || continue # a backend's own header, or what they share
     other=${target%%/*}
     if [[ -z ${below[$floor]+known} ]]; then
         fault "$file: '$floor' is no floor"
@@ -46,6 +46,20 @@ while IFS=: read -r file line _; do
     fault "$file:$line: a backend is named outside src/device"
 done < <(grep -rniE 'cblas|openblas|cuda|cudnn|nvidia' src include |
     grep -vE '^(src/device/|include/device/device.h)|--device openblas')
+
+# No two parts of src/device, a header with its sources, need each other; what GPU backends share knows
+# none of them, and neither backend the other.
+device_includes() {
+    while IFS=: read -r file include; do
+        target=$(realpath --relative-to=. -m "${file%/*}/$(cut -d'"' -f2 <<<"$include")")
+        [[ ! -f $target || ${target%.*} == "${file%.*}" ]] || echo "${file%.*} ${target%.*}"
+    done < <(grep -rE '^ *# *include "' src/device)
+}
+loop=$(device_includes | tsort 2>&1 >/dev/null) || fault "src/device: files include each other in a circle: $loop"
+while read -r from to; do
+    [[ ${to%/*} == "${from%/*}" || $to == src/device/host || $to == src/device/gpu/* ]] ||
+        fault "$from: includes $to, which is another backend's"
+done < <(device_includes)
 
 ((faults == 0)) || exit 1
 echo "the floors are in order"
