@@ -157,6 +157,7 @@ struct script {
 /* What all backends have in common; a backend's own device begins with it. */
 struct device {
     const struct device_ops *ops;
+    int threads;            /* of the CPU, that compute; 0: none do */
     bool tf32;              /* products may round their factors to TF32, as its options allowed */
     bool runs_ahead;        /* steps return before they are done: whoever waits queues more first */
     char passed_over[1024]; /* by "auto": why a better device was not taken; else empty */
@@ -178,8 +179,9 @@ struct device_ops {
     bool (*open)(struct device **device, const struct device_options *options, struct error *error);
     void (*close)(struct device *device);
 
-    /* Describes it in one line for people: what computes, in which version, with how many threads.
-     * With device NULL, the backend alone, and whether it could be used here. */
+    /* Describes it in one line for people: what computes, in which version. It is all that the last
+     * bits of results depend on. With device NULL, the backend alone, and whether it could be used
+     * here. */
     void (*describe)(const struct device *device, char *text, size_t size);
 
     /* Bytes of memory that it holds now. */

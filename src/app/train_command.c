@@ -331,11 +331,8 @@ static void describe(struct run *r) {
              log ? " --log " : "", log ? s->log : "");
     snprintf(r->fingerprint, sizeof r->fingerprint, "%016llx",
              (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
-    w->device->ops->describe(w->device, r->device, sizeof r->device);
-    snprintf(r->arithmetic, sizeof r->arithmetic, "%s", r->device);
-    char *last = strrchr(r->arithmetic, ','); /* results do not depend on the number of threads */
-    if (last != NULL && strstr(last, " thread") != NULL)
-        *last = '\0';
+    workplace_describe_device(w, r->device, sizeof r->device);
+    w->device->ops->describe(w->device, r->arithmetic, sizeof r->arithmetic);
 }
 
 /* Once the files are locked and the data is there. */

@@ -136,6 +136,14 @@ bool workplace_judge(const struct settings *given, judgement_report *report, str
     return good;
 }
 
+void workplace_describe_device(const struct workplace *w, char *text, size_t size) {
+    const int threads = w->device->threads;
+    w->device->ops->describe(w->device, text, size);
+    const size_t used = strlen(text);
+    if (threads > 0)
+        snprintf(text + used, size - used, ", %d thread%s", threads, threads > 1 ? "s" : "");
+}
+
 void judgement_print(const struct judgement *j, const struct workplace *w,
                      const struct settings *settings) {
     const char *epoch = metadata_get(&j->about, "epoch"),
@@ -147,7 +155,7 @@ void judgement_print(const struct judgement *j, const struct workplace *w,
         print_line("model   %s", settings->model);
     print_line("data    %s: %lld test images (%s)", w->folder, (long long)w->test.count,
                workplace_data_kind(w));
-    w->device->ops->describe(w->device, text, sizeof text);
+    workplace_describe_device(w, text, sizeof text);
     printf("device  %s: %s\n", w->device->ops->name, text);
     if (w->device->passed_over[0] != '\0')
         printf("GPU     not used: %s\n", w->device->passed_over);

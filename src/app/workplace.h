@@ -25,6 +25,9 @@ bool workplace_open(struct workplace *workplace, struct settings *settings, bool
                     struct error *error);
 void workplace_close(struct workplace *workplace);
 
+/* What computes, and with how many threads, for people. */
+void workplace_describe_device(const struct workplace *workplace, char *text, size_t size);
+
 /* What the data is, for people: "CIFAR-10", or that it is none. */
 const char *workplace_data_kind(const struct workplace *workplace);
 

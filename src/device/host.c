@@ -31,7 +31,7 @@ struct device *host_new(const struct device_ops *ops, const struct host_kernels 
     struct host *host = memory_new(1, sizeof *host);
     host->base.ops = ops;
     host->kernels = kernels;
-    host->threads = options->threads;
+    host->threads = host->base.threads = options->threads;
     return &host->base;
 }
 
@@ -82,12 +82,6 @@ float *host_scratch(struct host *host, enum host_scratch of, size_t count) {
         host->scratch[of].count = count;
     }
     return host->scratch[of].data;
-}
-
-void host_describe_threads(const struct device *device, char *text, size_t size) {
-    const int threads = ((const struct host *)(const void *)device)->threads;
-    const size_t used = strlen(text);
-    snprintf(text + used, size - used, ", %d thread%s", threads, threads > 1 ? "s" : "");
 }
 
 struct block *host_block_new(struct device *device, size_t count) {

@@ -89,9 +89,6 @@ void *host_own(struct host *host, size_t count, size_t size);
  * step that needs more and stays as it is from then on. */
 float *host_scratch(struct host *host, enum host_scratch of, size_t count);
 
-/* Appends ", N threads" to a description. */
-void host_describe_threads(const struct device *device, char *text, size_t size);
-
 /* ---- for a backend's kernels ---- */
 
 /* What a pixel's byte becomes: (pixel/255 - 0.5) / 0.5, rounded as PyTorch rounds it. */

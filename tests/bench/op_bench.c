@@ -243,8 +243,8 @@ int main(int argc, char **argv) {
     const double peak = median(peaks, rounds);
     double total = 0, stages_time = 0, operations = 0;
     device->ops->describe(device, description, sizeof description);
-    printf("%s: %s; batch %d; peak %.0f GFLOP/s; medians of %d rounds\n\n", device->ops->name,
-           description, n, peak * 1e-9, rounds);
+    printf("%s: %s, %d thread%s; batch %d; peak %.0f GFLOP/s; medians of %d rounds\n\n",
+           device->ops->name, description, threads, threads > 1 ? "s" : "", n, peak * 1e-9, rounds);
     printf("| op | us | %% of the step | GFLOP/s | %% of peak |\n|---|---|---|---|---|\n");
     for (int i = 0; i < row_count; i++)
         total += rows[i].time = median(rows[i].times, rounds);

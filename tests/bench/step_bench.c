@@ -163,11 +163,12 @@ static void print(const struct bench *b, const char *precision, int64_t steps,
     char description[512];
     op->describe(b->device, description, sizeof description);
     json_t *result = json_pack(
-        "{s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:f, s:f, s:I, s:s}", "device", op->name, "precision",
-        precision, "batch", b->learner.steps.batch, "us_median", times->median, "us_p95",
-        times->p95, "runs", (json_int_t)times->runs, "steps_a_run", (json_int_t)steps,
+        "{s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:f, s:f, s:I, s:s, s:i}", "device", op->name,
+        "precision", precision, "batch", b->learner.steps.batch, "us_median", times->median,
+        "us_p95", times->p95, "runs", (json_int_t)times->runs, "steps_a_run", (json_int_t)steps,
         "epoch_seconds", epoch_seconds, "images_per_second", IMAGES / epoch_seconds, "memory_bytes",
-        (json_int_t)op->memory(b->device), "description", description);
+        (json_int_t)op->memory(b->device), "description", description, "threads",
+        b->device->threads);
     require(result != NULL);
     json_dumpf(result, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
     putchar('\n');

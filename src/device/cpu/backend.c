@@ -73,8 +73,6 @@ static void cpu_describe(const struct device *device, char *text, size_t size) {
     while (device != NULL && set->kernels != ((const struct host *)(const void *)device)->kernels)
         set++;
     snprintf(text, size, "kernels for %s", set->text);
-    if (device != NULL)
-        host_describe_threads(device, text, size);
 }
 
 /* ---- activations ---- */

@@ -501,7 +501,6 @@ static void openblas_describe(const struct device *device, char *text, size_t si
         return;
     }
     snprintf(text, size, "OpenBLAS %s, kernels for %s", version, openblas.openblas_get_corename());
-    host_describe_threads(device, text, size);
 }
 
 static const struct host_kernels KERNELS = {
