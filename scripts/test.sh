@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build and run the tests, on two cores in about 6 minutes, with --all in 25.
+# Build and run the tests, on two cores in about 6 minutes, with --all in 20.
 #
 #     ./scripts/test.sh [--all]
 #
