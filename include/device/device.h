@@ -119,7 +119,7 @@ struct op {
  * are the blocks, the results of the pass, and the tensors that an op has written and no later one
  * of the step reads; z in training only. */
 struct step_description {
-    const struct op *ops; /* the list is copied, what it points to is borrowed */
+    const struct op *ops; /* copied; what they point to must outlive the step */
     int count;
     bool training;
     struct pass *pass; /* may be NULL if no op needs it */
@@ -206,7 +206,8 @@ struct device_ops {
     bool (*tensor_download)(struct device *device, float *to, const struct tensor *from, int n,
                             struct error *error);
 
-    /* Makes the device hold the images, for any number of passes. The records are borrowed. */
+    /* Makes the device hold the images, for any number of passes, which may read the records where
+     * they are: they must outlive the data set. */
     struct dataset *(*dataset_new)(struct device *device, const struct images *images);
 
     /* Passes over the data set that read up to `images` views in up to `steps` steps. */

@@ -57,7 +57,6 @@ struct train_observer {
 struct trainer {
     struct train_settings settings;
     struct metadata model_about, last_about; /* for the two files */
-    struct device *device;
     struct learner learner;
     struct evaluator evaluator;
     float *losses;                /* of an epoch's steps */

@@ -31,7 +31,7 @@ struct device *host_new(const struct device_ops *ops, const struct host_kernels 
     struct host *host = memory_new(1, sizeof *host);
     host->base.ops = ops;
     host->kernels = kernels;
-    host->threads = host->base.threads = options->threads;
+    host->base.threads = options->threads;
     return &host->base;
 }
 

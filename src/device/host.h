@@ -48,7 +48,6 @@ enum host_scratch { HOST_OP, HOST_PART, HOST_SCRATCHES };
 struct host {
     struct device base;
     const struct host_kernels *kernels;
-    int threads;
     struct owned *owned; /* the newest first */
     size_t bytes;        /* that it holds, with the scratch */
     struct {             /* working memory */
@@ -127,7 +126,7 @@ static inline void host_adam(struct host *host, const struct adam *adam, const s
     float *restrict w = adam->parameters->data, *restrict m = adam->exp_avg->data;
     float *restrict v = adam->exp_avg_sq->data;
     const float *restrict dw = adam->gradients->data;
-#pragma omp parallel for simd num_threads(host->threads) schedule(static)
+#pragma omp parallel for simd num_threads(host->base.threads) schedule(static)
     for (size_t i = 0; i < adam->count; i++) {
         const float g = dw[i] + decay * w[i];
         m[i] += rest1 * (g - m[i]);

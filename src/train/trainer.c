@@ -34,7 +34,7 @@ void trainer_init(struct trainer *t, struct device *device, const struct train_s
                                              .lr = settings->lr,
                                              .weight_decay = settings->weight_decay,
                                              .seed = settings->seed};
-    *t = (struct trainer){.settings = *settings, .device = device, .at_once = 1};
+    *t = (struct trainer){.settings = *settings, .at_once = 1};
     t->model_about = *model_about;
     t->last_about = *last_about;
 
@@ -290,7 +290,7 @@ static bool take_steps(struct trainer *t, const struct train_observer *observer,
         const int64_t done = first + count;
         /* nothing may be queued behind a step whose state is to be saved */
         const bool due = is_due(done, t->settings.save_every) || observer->stop(observer->context);
-        ahead = t->device->runs_ahead && !due && done < steps ? queue_run(t, done) : 0;
+        ahead = t->learner.device->runs_ahead && !due && done < steps ? queue_run(t, done) : 0;
         if (!steps_losses(of, t->losses, first, count, error))
             return false;
         for (int64_t i = 0; i < count; i++) {

@@ -127,7 +127,7 @@ void cpu_load(struct host *d, struct tensor *x, const struct pass *pass, int n) 
     host_pixel_values(values);
     tensor_write(x, n);
     require(rows == pass->images->c * pass->images->h && x->w == pass->images->w);
-#pragma omp parallel for collapse(2) num_threads(d->threads) schedule(static)
+#pragma omp parallel for collapse(2) num_threads(d->base.threads) schedule(static)
     for (int block = 0; block < blocks; block++)
         for (int r = 0; r < rows; r++) {
             const int b = block_images(n, block);

@@ -166,7 +166,7 @@ void CPU_SET(cpu_batchnorm_backward)(struct host *host, struct tensor *dz, const
     const double m = (double)n * norm->h * norm->w;
     const bool pooled = norm->pool > 1;
     const struct tensor *d = pooled ? dz : dy; /* dz keeps dv meanwhile if there are windows */
-#pragma omp parallel for num_threads(host->threads) schedule(dynamic)
+#pragma omp parallel for num_threads(host->base.threads) schedule(dynamic)
     for (int c = 0; c < norm->c; c++) {
         const float mean = saved[c], invstd = saved[norm->c + c];
         const struct channel s = {mean, invstd * weight[c], bias[c]};

@@ -345,20 +345,20 @@ static bool convolution(struct host *d, struct tensor *y, const struct tensor *x
     const int groups = block_count(n) * s->groups;
     const size_t longest = (size_t)(s->columns * least(n, BLOCK));
     const int tiles = (int)((longest + TILE - 1) / TILE);
-    const int wanted = (3 * d->threads + groups - 1) / groups;
-    const int parts = d->threads == 1 ? 1 : least(wanted, tiles);
+    const int wanted = (3 * d->base.threads + groups - 1) / groups;
+    const int parts = d->base.threads == 1 ? 1 : least(wanted, tiles);
     const size_t u_size = packed_size(s), zero_size = row_pitch(s->w, BLOCK) + BLOCK;
     const size_t pitch = row_pitch(s->columns, BLOCK); /* of rows that are not kept */
     const size_t rows_size = keep || parts > 1 ? 0 : (size_t)(s->out * s->group) * pitch + BLOCK;
     const size_t own =
         rows_size + POINTS * ((size_t)s->in * value_pitch(s, longest, least(n, BLOCK)) +
                               round_up((size_t)s->out, TILE_OUT) * CHUNK);
-    float *u =
-        host_scratch(d, HOST_PART, round_up(u_size, BLOCK) + zero_size + (size_t)d->threads * own);
+    float *u = host_scratch(d, HOST_PART,
+                            round_up(u_size, BLOCK) + zero_size + (size_t)d->base.threads * own);
     float *zeros = u + round_up(u_size, BLOCK), *scratch = zeros + zero_size;
     memset(zeros, 0, zero_size * sizeof *zeros);
-    pack_weights(u, weight, s, turned, d->threads);
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+    pack_weights(u, weight, s, turned, d->base.threads);
+#pragma omp parallel for num_threads(d->base.threads) schedule(dynamic)
     for (int task = 0; task < groups * parts; task++) {
         const int part = task % parts;
         struct rows rows = rows_of(y, s->kernel, task / parts, n);
@@ -547,18 +547,18 @@ static void weight_gradient(struct host *d, float *dweight, float *dbias, const 
     const struct gradient g = gradient_of(s, n);
     const int blocks = block_count(n), units = blocks * g.units, shares = g.ranges * PAIRS;
     const int tiles = (s->out + GRADIENT_OUT - 1) / GRADIENT_OUT;
-    const int parts = least((2 * d->threads + shares - 1) / shares, tiles);
+    const int parts = least((2 * d->base.threads + shares - 1) / shares, tiles);
     const size_t pair_size = (size_t)(2 * s->out * g.taps), range_size = PAIRS * pair_size;
     const size_t du_size = round_up((size_t)g.ranges * range_size, BLOCK);
     const size_t bias_size = round_up(2 * (size_t)(g.ranges * s->out), BLOCK); /* doubles */
     const int widest = s->w > s->columns ? s->w : s->columns;
     const size_t zero_size = row_pitch(widest, BLOCK) + BLOCK;
-    float *du =
-        host_scratch(d, HOST_PART, du_size + bias_size + zero_size + (size_t)d->threads * g.own);
+    float *du = host_scratch(d, HOST_PART,
+                             du_size + bias_size + zero_size + (size_t)d->base.threads * g.own);
     double *bias_sums = (double *)(void *)(du + du_size); /* [ranges][out] */
     float *zeros = du + du_size + bias_size, *scratch = zeros + zero_size;
     memset(du, 0, (du_size + bias_size + zero_size) * sizeof *du);
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+#pragma omp parallel for num_threads(d->base.threads) schedule(dynamic)
     for (int task = 0; task < shares * parts; task++) {
         const int part = task % parts, pair = task / parts % PAIRS, range = task / parts / PAIRS;
         const int from = tiles * part / parts * GRADIENT_OUT;
@@ -572,7 +572,7 @@ static void weight_gradient(struct host *d, float *dweight, float *dbias, const 
                       scratch + (size_t)omp_get_thread_num() * g.own, zeros);
         }
     }
-#pragma omp parallel for num_threads(d->threads) schedule(static)
+#pragma omp parallel for num_threads(d->base.threads) schedule(static)
     for (int o = 0; o < s->out; o++) {
         double sum = 0;
         finish_gradient(dweight, du, s, &g, o);

@@ -39,7 +39,7 @@ static void linear(struct host *d, const struct head *head, int n) {
     const size_t size = (size_t)TOGETHER * BLOCK;    /* of the sums of a task */
     const float *bias = slice_data(head->bias);
     float *sums = host_scratch(d, HOST_OP, (size_t)tasks * size);
-#pragma omp parallel for num_threads(d->threads) schedule(static)
+#pragma omp parallel for num_threads(d->base.threads) schedule(static)
     for (int task = 0; task < tasks; task++) {
         const int c = task % x->c, part = task / x->c % parts, block = task / x->c / parts;
         float sum[TOGETHER][BLOCK] = {{0}};
@@ -144,7 +144,7 @@ void CPU_SET(cpu_head_backward)(struct host *d, const struct head *head, int n) 
     tensor_write(dx, n);
     require(x->c * x->h * x->w == head->in && dy->c == head->out && dy->h * dy->w == 1);
     float *turned = host_scratch(d, HOST_OP, (size_t)n * BLOCK);
-#pragma omp parallel for collapse(2) num_threads(d->threads) schedule(static)
+#pragma omp parallel for collapse(2) num_threads(d->base.threads) schedule(static)
     for (int block = 0; block < blocks; block++)
         for (int c = 0; c < x->c; c++)
             input_gradient(dx, dy, head, block, block_images(n, block), c);
@@ -161,7 +161,7 @@ void CPU_SET(cpu_head_backward)(struct host *d, const struct head *head, int n) 
             }
             dbias[first + o] = (float)sum;
         }
-#pragma omp parallel for num_threads(d->threads) schedule(static)
+#pragma omp parallel for num_threads(d->base.threads) schedule(static)
         for (int c = 0; c < x->c; c++)
             weight_gradient(dweight, x, turned, head, c, first, n);
     }

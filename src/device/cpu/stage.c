@@ -99,7 +99,7 @@ void CPU_SET(cpu_stage)(struct host *d, const struct stage *stage, bool training
         return;
     if (!taken)
         f.sums = NULL;
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+#pragma omp parallel for num_threads(d->base.threads) schedule(dynamic)
     for (int c = 0; c < stage->norm.c; c++) {
         if (training)
             find_statistics(&f, c, groups, n);

@@ -174,8 +174,8 @@ static void conv2d_forward(struct host *d, struct tensor *y, const struct tensor
     const struct window s =
         window_of(conv->in, conv->out, conv->kernel, conv->pad, conv->h, conv->w);
     const float *weight = slice_data(conv->weight), *bias = slice_data(conv->bias);
-    float *scratch = host_scratch(d, HOST_OP, (size_t)d->threads * s.scratch);
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+    float *scratch = host_scratch(d, HOST_OP, (size_t)d->base.threads * s.scratch);
+#pragma omp parallel for num_threads(d->base.threads) schedule(dynamic)
     for (int i = 0; i < n; i++)
         convolve(y->data + (size_t)i * y->image, x->data + (size_t)i * x->image, weight, bias, &s,
                  scratch + (size_t)omp_get_thread_num() * s.scratch);
@@ -194,13 +194,13 @@ static void conv2d_backward(struct host *d, struct tensor *dx, const struct tens
 
     /* scratch: turned weights, then the sums of each group, then what each thread needs */
     float *turned =
-        host_scratch(d, HOST_OP, weights + (size_t)groups * sums + (size_t)d->threads * own);
+        host_scratch(d, HOST_OP, weights + (size_t)groups * sums + (size_t)d->base.threads * own);
     float *partial = turned + weights;
     float *threads = partial + (size_t)groups * sums;
     if (dx != NULL)
         turn(turned, slice_data(conv->weight), conv->out, conv->in, area);
 
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+#pragma omp parallel for num_threads(d->base.threads) schedule(dynamic)
     for (int group = 0; group < groups; group++) {
         float *scratch = threads + (size_t)omp_get_thread_num() * own;
         float *dweight = partial + (size_t)group * sums, *dbias = dweight + weights;
@@ -216,7 +216,7 @@ static void conv2d_backward(struct host *d, struct tensor *dx, const struct tens
     }
 
     float *dweight = slice_data(conv->dweight), *dbias = slice_data(conv->dbias);
-#pragma omp parallel for num_threads(d->threads) schedule(static)
+#pragma omp parallel for num_threads(d->base.threads) schedule(static)
     for (size_t i = 0; i < sums; i++) {
         float sum = 0;
         for (int group = 0; group < groups; group++)
@@ -315,7 +315,7 @@ static void batchnorm_forward(struct host *d, struct tensor *y, const struct ten
     float *running_mean = slice_data(norm->running_mean);
     float *running_var = slice_data(norm->running_var);
     float *saved = slice_data(norm->saved);
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+#pragma omp parallel for num_threads(d->base.threads) schedule(dynamic)
     for (int c = 0; c < norm->c; c++) {
         const size_t plane = (size_t)norm->h * (size_t)norm->w;
         float mean = running_mean[c];
@@ -364,7 +364,7 @@ static void batchnorm_backward(struct host *d, struct tensor *dz, const struct t
     const float *saved = slice_data(norm->saved);
     const float *weight = slice_data(norm->weight);
     float *dweight = slice_data(norm->dweight), *dbias = slice_data(norm->dbias);
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+#pragma omp parallel for num_threads(d->base.threads) schedule(dynamic)
     for (int c = 0; c < norm->c; c++) {
         const float mean = saved[c], invstd = saved[norm->c + c];
         const struct channel s = channel_of(norm, c, mean, invstd);
@@ -443,7 +443,7 @@ static void load(struct host *d, struct tensor *images, const struct pass *pass,
     float values[256];
     host_pixel_values(values);
     require(n <= images->capacity && images->image == (size_t)(rows * w));
-#pragma omp parallel for num_threads(d->threads) schedule(static)
+#pragma omp parallel for num_threads(d->base.threads) schedule(static)
     for (int i = 0; i < n; i++)
         for (int row = 0; row < rows; row++)
             host_load_row(images->data + (size_t)i * images->image + row * w, 1, pass,
