@@ -283,7 +283,7 @@ class Commands(unittest.TestCase):
         self.assertNotEqual(read("other.ckpt"), first)  # by the seed alone
 
     def test_live_line(self):
-        train = "cifar-train --limit 500 --overwrite --model tty.ckpt --epochs"
+        train = "cifar-train --batch 2 --overwrite --model tty.ckpt --epochs"  # small steps, so that it takes some time
         shown = on_terminal(f"{train} 2 --log-every 10 --log tty.jsonl")
         self.has(shown, r"Epoch 1/2 \[#*\.*\] +[0-9]+ %  loss [0-9.]+  [0-9]+ images/s  [0-9]+:[0-9]{2} left")
         live = re.findall(r"Epoch (\d)/2 \[[#.]*\] +(\d+) %  loss ([0-9.]+)  (\d+) images/s", shown)
