@@ -24,12 +24,17 @@ enum cifar10_part { CIFAR10_TRAIN, CIFAR10_TEST };
 struct cifar10 {
     uint8_t *records; /* [count][CIFAR10_RECORD], owned */
     int64_t count;    /* images, at least 1 */
+    int classes;      /* labels are smaller */
 };
 
-/* The names of the ten classes, by label. */
+/* The names of the classes, by label. CIFAR-10 has ten; people's own data may have fewer, and then
+ * the names behind the last are empty. */
 struct cifar10_names {
     char name[CIFAR10_CLASSES][CIFAR10_NAME];
 };
+
+/* How many there are. */
+int cifar10_count_names(const struct cifar10_names *names);
 
 /* Whether it can be one: 1 to 31 bytes of printable ASCII, nothing that a terminal would act on. */
 bool cifar10_can_be_name(const char *text);
@@ -53,11 +58,11 @@ const char *cifar10_file(enum cifar10_part part, int index);
 bool cifar10_find(char folder[4096], const char *dir, struct error *error);
 
 /* Loads one part from the folder that cifar10_find() found, or its first `limit` images alone if
- * that is not 0: memory and time are for these, but every batch must be there. Their labels are
- * checked. Errors (STATUS_DATA): a missing, unreadable, empty or cut batch, a label above 9, with
- * file and byte. */
-bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part, int64_t limit,
-                  struct error *error);
+ * that is not 0: memory and time are for these, but every batch must be there. Their labels must be
+ * such as have names. Errors (STATUS_DATA): a missing, unreadable, empty or cut batch, a label
+ * that is too large, with file and byte. */
+bool cifar10_load(struct cifar10 *images, const char *folder, const struct cifar10_names *names,
+                  enum cifar10_part part, int64_t limit, struct error *error);
 
 /* A number that tells two data sets apart, by all their bytes; begin with `seed` 0, go on with the
  * number of the part before. As fast as memory is read; no protection against forgery. */
@@ -65,9 +70,9 @@ uint64_t cifar10_fingerprint(const struct cifar10 *images, uint64_t seed);
 
 void cifar10_free(struct cifar10 *images);
 
-/* Reads the class names from batches.meta.txt in the folder: ten lines of printable ASCII. Without
- * that file they are the official ones. Errors (STATUS_DATA): a file that does not hold ten names.
- */
+/* Reads the class names from batches.meta.txt in the folder: one to ten lines of printable ASCII.
+ * Without that file they are the official ones. Errors (STATUS_DATA): a file that holds anything
+ * else. */
 bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct error *error);
 
 /* Writes records as the batch files of a part (training images spread evenly over the five files,

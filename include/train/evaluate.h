@@ -13,7 +13,8 @@ struct evaluation {
 /* Per cent of the images whose prediction is right. */
 double evaluation_accuracy(const struct evaluation *evaluation);
 
-/* What is needed to evaluate a network again and again, and what the last evaluate() found. */
+/* What is needed to evaluate a network again and again, and what the last evaluate() found. Outputs
+ * of the network for which the images have no class are no prediction. */
 struct evaluator {
     const struct cifar10 *images;
     struct steps steps;

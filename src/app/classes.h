@@ -1,4 +1,4 @@
-/* The names of the ten classes in a checkpoint: a JSON array of them under the key "classes" of its
+/* The names of the classes in a checkpoint: a JSON array of them under the key "classes" of its
  * metadata, so that a model can be used without its data set. */
 #pragma once
 

@@ -64,7 +64,7 @@ static void print_bar(double per_cent_value) {
 static void print_classes(const struct evaluation *e, const struct cifar10_names *names) {
     const bool bars = isatty(STDOUT_FILENO);
     printf("%-12s  accuracy%*s  precision  images\n", "class", bars ? BAR + 2 : 0, "");
-    for (int i = 0; i < CIFAR10_CLASSES; i++) {
+    for (int i = 0; i < cifar10_count_names(names); i++) {
         const struct class_report r = class_report(e, i);
         printf("%-12s ", names->name[i]);
         print_per_cent(r.accuracy);
@@ -81,13 +81,14 @@ static void print_classes(const struct evaluation *e, const struct cifar10_names
 
 static void print_confusion(const struct evaluation *e, const struct cifar10_names *real,
                             const struct cifar10_names *predicted) {
+    const int classes = cifar10_count_names(real);
     printf("\nReal class (row) and prediction (column), images:\n%-12s", "");
-    for (int i = 0; i < CIFAR10_CLASSES; i++)
+    for (int i = 0; i < classes; i++)
         printf(" %7.7s", predicted->name[i]);
     printf("\n");
-    for (int i = 0; i < CIFAR10_CLASSES; i++) {
+    for (int i = 0; i < classes; i++) {
         printf("%-12s", real->name[i]);
-        for (int k = 0; k < CIFAR10_CLASSES; k++)
+        for (int k = 0; k < classes; k++)
             printf(" %7lld", (long long)e->confusion[i][k]);
         printf("\n");
     }
@@ -96,8 +97,9 @@ static void print_confusion(const struct evaluation *e, const struct cifar10_nam
 static void print_json(const struct judgement *j, const struct workplace *w,
                        const struct settings *s) {
     const struct evaluation *e = &j->evaluation;
+    const int count = w->test.classes;
     json_t *classes = json_array(), *confusion = NULL;
-    for (int i = 0; i < CIFAR10_CLASSES; i++) {
+    for (int i = 0; i < count; i++) {
         const struct class_report r = class_report(e, i);
         json_array_append_new(classes,
                               json_pack("{s:s, s:o, s:o, s:I, s:I, s:I}", "class", w->names.name[i],
@@ -108,9 +110,9 @@ static void print_json(const struct judgement *j, const struct workplace *w,
     }
     if (s->confusion) {
         confusion = json_array();
-        for (int i = 0; i < CIFAR10_CLASSES; i++) {
+        for (int i = 0; i < count; i++) {
             json_t *row = json_array();
-            for (int k = 0; k < CIFAR10_CLASSES; k++)
+            for (int k = 0; k < count; k++)
                 json_array_append_new(row, json_integer((json_int_t)e->confusion[i][k]));
             json_array_append_new(confusion, row);
         }

@@ -42,12 +42,12 @@ static json_t *class_list(const struct cifar10_names *names, const uint8_t *clas
     return list;
 }
 
-/* [n][CIFAR10_CLASSES] numbers as a list of lists. */
-static json_t *logit_lists(const float *logits, int n) {
+/* [n][CIFAR10_CLASSES] numbers, the first of each row, as a list of lists. */
+static json_t *logit_lists(const float *logits, int n, int classes) {
     json_t *lists = json_array();
     for (int i = 0; i < n; i++) {
         json_t *list = json_array();
-        for (int k = 0; k < CIFAR10_CLASSES; k++)
+        for (int k = 0; k < classes; k++)
             json_array_append_new(list, json_number((double)logits[i * CIFAR10_CLASSES + k]));
         json_array_append_new(lists, list);
     }
@@ -65,7 +65,7 @@ static void print_json(const struct judgement *j, const struct workplace *w,
                   "loss", json_number(e->loss), "grid", s->grid == NULL ? NULL : json_text(s->grid),
                   "real", class_list(&w->names, w->test.records, CIFAR10_RECORD, shown),
                   "predicted", class_list(&j->classes, j->evaluator.predicted, 1, shown), "logits",
-                  logit_lists(j->evaluator.logits, shown));
+                  logit_lists(j->evaluator.logits, shown, w->test.classes));
     json_print(object);
 }
 

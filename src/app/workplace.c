@@ -39,8 +39,9 @@ bool workplace_open(struct workplace *w, struct settings *settings, bool trainin
         device_open(&w->device, settings->device, &options, error) &&
         cifar10_find(w->folder, dir != NULL && dir[0] != '\0' ? dir : DEFAULT_DATA, error) &&
         cifar10_load_names(&w->names, w->folder, error) &&
-        cifar10_load(&w->test, w->folder, CIFAR10_TEST, 0, error) &&
-        (!training || cifar10_load(&w->train, w->folder, CIFAR10_TRAIN, settings->limit, error));
+        cifar10_load(&w->test, w->folder, &w->names, CIFAR10_TEST, 0, error) &&
+        (!training ||
+         cifar10_load(&w->train, w->folder, &w->names, CIFAR10_TRAIN, settings->limit, error));
     w->synthetic = good && (synth_has_names(&w->names) || synth_has_labels(&w->test) ||
                             synth_has_labels(&w->train));
     if (!good)
@@ -82,7 +83,14 @@ static bool find_classes(struct judgement *j, const struct workplace *w,
         print_warning(settings->program,
                       "%s: does not name its classes; CIFAR-10's names are assumed",
                       settings->model);
+    const int own = cifar10_count_names(&j->classes), others = w->test.classes;
     const int label = cifar10_compare_names(&j->classes, &w->names);
+    if (told && own != others)
+        return error_set(
+            error, STATUS_DATA,
+            "%s: knows %d classes, but the data in %s has %d; name the data that it is "
+            "for with --data",
+            settings->model, own, w->folder, others);
     if (label < CIFAR10_CLASSES)
         print_warning(settings->program, "%s: its class %d is '%s', but that of %s is '%s'",
                       settings->model, label, j->classes.name[label], w->folder,

@@ -26,7 +26,8 @@ enum { LARGEST_BATCH = CIFAR10_MOST * CIFAR10_RECORD }; /* bytes */
 /* How to get the right files, at the end of most messages. */
 #define GET_DATA                                                                                   \
     "get the binary version with ./scripts/get_data.sh, or draw a stand-in with 'cifar-synth DIR'"
-#define ORIGINAL "30,730,000 bytes in the original"
+#define NAMES_EXPECTED "up to ten class names, one a line, are expected"
+#define ORIGINAL       "30,730,000 bytes in the original"
 
 /* The error of a file or folder of the data. */
 #define refuse(error, path, ...) error_set_file(error, STATUS_DATA, path, __VA_ARGS__)
@@ -135,23 +136,26 @@ static bool open_batch(struct file *file, char path[PATH_MAX], const char *folde
                   file->size, CIFAR10_RECORD, file->size - file->size % CIFAR10_RECORD);
 }
 
-static bool check_labels(const uint8_t *records, size_t size, const char *path,
+static bool check_labels(const uint8_t *records, size_t size, int classes, const char *path,
                          struct error *error) {
+    char named[64] = "";
+    if (classes < CIFAR10_CLASSES)
+        snprintf(named, sizeof named, " (%s names %d)", cifar10_names_file, classes);
     for (size_t at = 0; at < size; at += CIFAR10_RECORD)
-        if (records[at] >= CIFAR10_CLASSES)
+        if (records[at] >= classes)
             return refuse(error, path,
                           "byte %zu, the label of image %zu, is %d; a label from 0 to %d is "
-                          "expected: the file is damaged or another format; " GET_DATA,
-                          at, at / CIFAR10_RECORD, records[at], CIFAR10_CLASSES - 1);
+                          "expected%s: the file is damaged or another format; " GET_DATA,
+                          at, at / CIFAR10_RECORD, records[at], classes - 1, named);
     return true;
 }
 
-bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part part, int64_t limit,
-                  struct error *error) {
+bool cifar10_load(struct cifar10 *images, const char *folder, const struct cifar10_names *names,
+                  enum cifar10_part part, int64_t limit, struct error *error) {
     const size_t most = limit > 0 ? (size_t)limit * CIFAR10_RECORD : SIZE_MAX;
     size_t read = 0;
     bool good = true;
-    *images = (struct cifar10){0};
+    *images = (struct cifar10){.classes = cifar10_count_names(names)};
     for (int i = 0; good && i < files_in(part); i++) {
         struct file file;
         char path[PATH_MAX];
@@ -162,7 +166,7 @@ bool cifar10_load(struct cifar10 *images, const char *folder, enum cifar10_part 
         if (size > 0) {
             images->records = memory_resize(images->records, read + size);
             good = file_read(&file, images->records + read, size, error) &&
-                   check_labels(images->records + read, size, path, error);
+                   check_labels(images->records + read, size, images->classes, path, error);
         }
         read += size;
         file_close(&file);
@@ -208,6 +212,13 @@ bool cifar10_can_be_name(const char *text) {
     return text[length] == '\0' && length > 0 && length < CIFAR10_NAME;
 }
 
+int cifar10_count_names(const struct cifar10_names *names) {
+    int count = 0;
+    while (count < CIFAR10_CLASSES && names->name[count][0] != '\0')
+        count++;
+    return count;
+}
+
 int cifar10_compare_names(const struct cifar10_names *a, const struct cifar10_names *b) {
     int label = 0;
     while (label < CIFAR10_CLASSES && strcmp(a->name[label], b->name[label]) == 0)
@@ -226,21 +237,19 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
     }
     if (!file_open(&file, path, STATUS_DATA, error))
         return false;
-    const bool good =
-        file.size <= MOST
-            ? file_read(&file, (uint8_t *)text, file.size, error)
-            : refuse(error, path, "has %zu bytes; ten class names, one a line, are expected",
-                     file.size);
+    const bool good = file.size <= MOST
+                          ? file_read(&file, (uint8_t *)text, file.size, error)
+                          : refuse(error, path, "has %zu bytes; " NAMES_EXPECTED, file.size);
     file_close(&file);
     if (!good)
         return false;
     text[file.size] = '\0';
     if (strlen(text) != file.size)
-        return refuse(error, path, "byte %zu is 0; ten class names, one a line, are expected",
-                      strlen(text));
+        return refuse(error, path, "byte %zu is 0; " NAMES_EXPECTED, strlen(text));
 
     int label = 0;
     char *rest = text;
+    *names = (struct cifar10_names){0};
     for (char *line; (line = strsep(&rest, "\r\n")) != NULL;) {
         if (line[0] == '\0')
             continue; /* the original ends in an empty line */
@@ -252,16 +261,15 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
                               at - text, (unsigned char)*at);
         if (label == CIFAR10_CLASSES || strlen(line) >= CIFAR10_NAME)
             return refuse(error, path,
-                          "byte %td: found '%.40s'; ten class names of at most %d bytes, one a "
-                          "line, are expected",
+                          "byte %td: found '%.40s'; up to ten class names of at most %d bytes, "
+                          "one a line, are expected",
                           line - text, line, CIFAR10_NAME - 1);
         snprintf(names->name[label++], CIFAR10_NAME, "%s", line);
     }
-    return label == CIFAR10_CLASSES ||
-           refuse(error, path,
-                  "ends at byte %zu after %d class names; ten, one a line, are expected; without "
-                  "this file the official names are used",
-                  file.size, label);
+    return label > 0 || refuse(error, path,
+                               "ends at byte %zu without a class name; " NAMES_EXPECTED
+                               "; without this file the official names are used",
+                               file.size);
 }
 
 bool cifar10_save(const struct cifar10 *images, const char *folder, enum cifar10_part part,
@@ -285,7 +293,7 @@ bool cifar10_save_names(const struct cifar10_names *names, const char *folder,
                         struct error *error) {
     char path[PATH_MAX], text[CIFAR10_CLASSES * (CIFAR10_NAME + 1) + 1] = "";
     size_t size = 0;
-    for (int i = 0; i < CIFAR10_CLASSES; i++)
+    for (int i = 0; i < cifar10_count_names(names); i++)
         size += (size_t)sprintf(text + size, "%s\n", names->name[i]);
     path_of(path, folder, cifar10_names_file);
     return file_replace(path, text, size, error);

@@ -320,6 +320,7 @@ static void draw_image(uint8_t pixels[CIFAR10_PIXELS], enum kind kind, uint64_t 
 void synth_draw(struct cifar10 *images, enum cifar10_part part, int64_t count, uint64_t seed) {
     images->records = memory_new((size_t)count, CIFAR10_RECORD);
     images->count = count;
+    images->classes = CIFAR10_CLASSES;
     for (int64_t i = 0; i < count; i++) {
         uint8_t *record = images->records + i * CIFAR10_RECORD;
         record[0] = (uint8_t)label_of(seed, part, i);

@@ -12,6 +12,7 @@ double evaluation_accuracy(const struct evaluation *evaluation) {
 void evaluator_init(struct evaluator *e, struct network *network, const struct resident *data,
                     int batch) {
     const size_t images = (size_t)data->images->count;
+    require(data->images->classes > 0);
     e->images = data->images;
     steps_init(&e->steps, network, data, NULL, batch);
     e->views = memory_new(images, sizeof *e->views);
@@ -29,9 +30,9 @@ void evaluator_free(struct evaluator *e) {
     free(e->predicted);
 }
 
-static uint8_t largest(const float logits[CIFAR10_CLASSES]) {
+static uint8_t largest(const float logits[CIFAR10_CLASSES], int classes) {
     int best = 0;
-    for (int k = 1; k < CIFAR10_CLASSES; k++)
+    for (int k = 1; k < classes; k++)
         if (logits[k] > logits[best])
             best = k;
     return (uint8_t)best;
@@ -52,7 +53,7 @@ bool evaluate(struct evaluator *e, struct evaluation *evaluation, struct error *
     evaluation->loss /= (double)images;
     for (int64_t i = 0; i < images; i++) {
         const int label = e->images->records[i * CIFAR10_RECORD];
-        e->predicted[i] = largest(e->logits + i * CIFAR10_CLASSES);
+        e->predicted[i] = largest(e->logits + i * CIFAR10_CLASSES, e->images->classes);
         evaluation->confusion[label][e->predicted[i]]++;
         evaluation->correct += label == e->predicted[i];
     }

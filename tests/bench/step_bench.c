@@ -55,7 +55,7 @@ static void set_up(struct bench *b, struct device *device, int batch) {
     struct random random;
     *b = (struct bench){.device = device, .whole = IMAGES / batch};
     random_seed(&random, 0);
-    b->images = (struct cifar10){draw_records(&random), IMAGES};
+    b->images = (struct cifar10){draw_records(&random), IMAGES, CIFAR10_CLASSES};
     const struct resident data = resident_new(device, &b->images);
     learner_init(&b->learner, device, &data, &settings, NULL);
     learner_put(&b->learner);

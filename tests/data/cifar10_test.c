@@ -22,7 +22,7 @@ static uint8_t byte_at(enum cifar10_part part, int64_t image, int64_t byte) {
 
 static void make_part(const char *folder, enum cifar10_part part, int64_t count) {
     struct error error;
-    struct cifar10 images = {calloc((size_t)count, CIFAR10_RECORD), count};
+    struct cifar10 images = {calloc((size_t)count, CIFAR10_RECORD), count, CIFAR10_CLASSES};
     for (int64_t i = 0; i < count; i++)
         for (int64_t j = 0; j < CIFAR10_RECORD; j++)
             images.records[i * CIFAR10_RECORD + j] = byte_at(part, i, j);
@@ -41,11 +41,13 @@ struct says {
     const char *file, *found, *expected;
 };
 
+static struct cifar10_names names; /* the official ones, but for a test that has fewer */
+
 /* The part of the data set, or at most `limit` images of it, is refused with this message. */
 static void refused(enum cifar10_part part, int64_t limit, struct says says) {
     struct error error;
     struct cifar10 images;
-    assert_false(cifar10_load(&images, "data", part, limit, &error));
+    assert_false(cifar10_load(&images, "data", &names, part, limit, &error));
     assert_says(&error, STATUS_DATA, says.file, says.found, says.expected);
     assert_null(images.records);
 }
@@ -54,7 +56,7 @@ static void refused(enum cifar10_part part, int64_t limit, struct says says) {
 static void accepted(enum cifar10_part part, int64_t limit, int64_t count) {
     struct error error;
     struct cifar10 images;
-    assert_good(cifar10_load(&images, "data", part, limit, &error), &error);
+    assert_good(cifar10_load(&images, "data", &names, part, limit, &error), &error);
     assert_int_equal(images.count, count);
     for (int64_t i = 0; i < count; i++)
         for (int64_t j = 0; j < CIFAR10_RECORD; j++)
@@ -94,7 +96,7 @@ static void saves_training_images_evenly_over_five_files(void **state) {
 
 static void saving_reports_a_missing_folder(void **state) {
     uint8_t records[5 * CIFAR10_RECORD] = {0};
-    const struct cifar10 images = {records, 5};
+    const struct cifar10 images = {records, 5, CIFAR10_CLASSES};
     struct error error;
     (void)state;
     assert_false(cifar10_save(&images, "missing", CIFAR10_TEST, &error));
@@ -155,7 +157,7 @@ static void reads_of_the_largest_batch_what_is_wanted(void **state) {
     (void)state;
     make_data("data");
     cut_file(BATCH, (off_t)CIFAR10_MOST * CIFAR10_RECORD); /* sparse */
-    assert_true(cifar10_load(&images, "data", CIFAR10_TRAIN, 9, &error));
+    assert_true(cifar10_load(&images, "data", &names, CIFAR10_TRAIN, 9, &error));
     assert_int_equal(images.count, 9);
     cifar10_free(&images);
     struct rusage used;
@@ -164,6 +166,24 @@ static void reads_of_the_largest_batch_what_is_wanted(void **state) {
 }
 
 /* The byte where the damage lies counts from the beginning of its file, not of the part. */
+/* A data set may have fewer than ten classes. */
+static void a_label_without_a_name_is_refused(void **state) {
+    (void)state;
+    make_data("data");
+    names.name[4][0] = '\0';
+    refused(CIFAR10_TEST, 0,
+            (struct says){"data/test_batch.bin", "the label of image 3, is 4",
+                          "from 0 to 3 is expected (batches.meta.txt names 4)"});
+    for (size_t i = 0; i < TEST; i++)
+        relabel("data/test_batch.bin", i, 3);
+    struct error error;
+    struct cifar10 images;
+    assert_good(cifar10_load(&images, "data", &names, CIFAR10_TEST, 0, &error), &error);
+    assert_int_equal(images.classes, 4);
+    cifar10_free(&images);
+    names = cifar10_official_names;
+}
+
 static void every_batch_is_checked(void **state) {
     (void)state;
     make_data("data");
@@ -297,8 +317,9 @@ static void fingerprints_tell_data_apart(void **state) {
     (void)state;
     uint8_t *records = calloc(TRAIN, CIFAR10_RECORD);
     assert_non_null(records);
-    const struct cifar10 images = {records, TRAIN}, fewer = {records, TRAIN - 1};
-    const struct cifar10 one = {records, 1};
+    const struct cifar10 images = {records, TRAIN, CIFAR10_CLASSES};
+    const struct cifar10 fewer = {records, TRAIN - 1, CIFAR10_CLASSES};
+    const struct cifar10 one = {records, 1, CIFAR10_CLASSES};
     const uint64_t zeros = cifar10_fingerprint(&images, 0);
     assert_true(zeros != cifar10_fingerprint(&fewer, 0));
     assert_true(zeros != cifar10_fingerprint(&images, 1));
@@ -318,25 +339,29 @@ static void fingerprints_tell_data_apart(void **state) {
 
 static void names_are_official_without_a_file(void **state) {
     struct error error;
-    struct cifar10_names names;
+    struct cifar10_names found;
     (void)state;
     make_folder("data");
-    assert_true(cifar10_load_names(&names, "data", &error));
-    assert_memory_equal(&names, &cifar10_official_names, sizeof names);
-    assert_string_equal(names.name[0], "airplane");
-    assert_string_equal(names.name[9], "truck");
+    assert_true(cifar10_load_names(&found, "data", &error));
+    assert_memory_equal(&found, &cifar10_official_names, sizeof names);
+    assert_string_equal(found.name[0], "airplane");
+    assert_string_equal(found.name[9], "truck");
 }
 
 static void names_are_loaded_as_saved(void **state) {
     struct error error;
-    struct cifar10_names names = {{"0", "a b", "2", "3", "4", "5", "6", "7", "8"}}, loaded;
+    struct cifar10_names saved = {{"0", "a b", "2", "3", "4", "5", "6", "7", "8"}}, loaded;
     (void)state;
-    memset(names.name[9], 'n', CIFAR10_NAME - 1); /* the longest */
+    memset(saved.name[9], 'n', CIFAR10_NAME - 1); /* the longest */
     make_folder("data");
-    assert_true(cifar10_save_names(&names, "data", &error));
-    assert_true(cifar10_load_names(&loaded, "data", &error));
-    for (int i = 0; i < CIFAR10_CLASSES; i++)
-        assert_string_equal(loaded.name[i], names.name[i]);
+    for (int count = CIFAR10_CLASSES; count > 0; count--) {
+        assert_int_equal(cifar10_count_names(&saved), count);
+        assert_true(cifar10_save_names(&saved, "data", &error));
+        memset(&loaded, 'x', sizeof loaded);
+        assert_true(cifar10_load_names(&loaded, "data", &error));
+        assert_memory_equal(&loaded, &saved, sizeof loaded);
+        memset(saved.name[count - 1], 0, CIFAR10_NAME);
+    }
 }
 
 static void names_are_read_from_all_kinds_of_lines(void **state) {
@@ -350,18 +375,18 @@ static void names_are_read_from_all_kinds_of_lines(void **state) {
     make_folder("data");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct error error;
-        struct cifar10_names names;
+        struct cifar10_names found;
         make_text(META, texts[i]);
-        assert_true(cifar10_load_names(&names, "data", &error));
+        assert_true(cifar10_load_names(&found, "data", &error));
         for (int j = 0; j < CIFAR10_CLASSES; j++)
-            assert_string_equal(names.name[j], LETTERS[j]);
+            assert_string_equal(found.name[j], LETTERS[j]);
     }
 }
 
 static void refused_names(const char *found, const char *expected) {
     struct error error;
-    struct cifar10_names names;
-    assert_false(cifar10_load_names(&names, "data", &error));
+    struct cifar10_names loaded;
+    assert_false(cifar10_load_names(&loaded, "data", &error));
     assert_says(&error, STATUS_DATA, META, found, expected);
 }
 
@@ -372,9 +397,8 @@ static void malformed_names_are_refused(void **state) {
     static const struct {
         const char *text, *found, *expected;
     } cases[] = {
-        {"", "ends at byte 0 after 0 class names", "ten, one a line, are expected"},
-        {"a\nb\nc\nd\ne\nf\ng\nh\ni\n", "ends at byte 18 after 9 class names",
-         "ten, one a line, are expected"},
+        {"", "ends at byte 0 without a class name", "up to ten class names, one a line"},
+        {"\n\r\n", "ends at byte 3 without a class name", "up to ten class names, one a line"},
         {"a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\n", "byte 20: found 'k'",
          "ten class names of at most 31 bytes"},
         {"a\nb\n12345678901234567890123456789012\nd\ne\nf\ng\nh\ni\nj\n",
@@ -416,6 +440,7 @@ int main(void) {
         IN_SCRATCH(loads_the_first_images_alone),
         IN_SCRATCH(reads_of_the_largest_batch_what_is_wanted),
         IN_SCRATCH(damaged_batches_are_refused),
+        IN_SCRATCH(a_label_without_a_name_is_refused),
         IN_SCRATCH(every_batch_is_checked),
         IN_SCRATCH(a_batch_that_may_not_be_read_is_refused),
         IN_SCRATCH(finds_the_folder),
@@ -429,6 +454,7 @@ int main(void) {
         IN_SCRATCH(malformed_names_are_refused),
         IN_SCRATCH(names_that_cannot_be_read_are_refused),
     };
+    names = cifar10_official_names;
     leave_root();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

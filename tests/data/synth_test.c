@@ -57,9 +57,10 @@ static void its_labels_are_known_again(void **state) {
     for (uint64_t seed = 0; seed < 4; seed++) {
         struct cifar10 images = drawn((enum cifar10_part)(seed % 2), 99, seed);
         for (int64_t count = 0; count <= 99; count++)
-            assert_int_equal(synth_has_labels(&(struct cifar10){images.records, count}),
-                             count >= 20);
-        const struct cifar10 later = {images.records + CIFAR10_RECORD, 98};
+            assert_int_equal(
+                synth_has_labels(&(struct cifar10){images.records, count, CIFAR10_CLASSES}),
+                count >= 20);
+        const struct cifar10 later = {images.records + CIFAR10_RECORD, 98, CIFAR10_CLASSES};
         assert_false(synth_has_labels(&later));
         cifar10_free(&images);
     }

@@ -1,14 +1,15 @@
 /* The readers of the data set: its folder, its batches, its class names.
  *
  * Input: a byte of bits, which files are missing (a bit each; one more is for a limit of two
- * images), and the files. As FILES, the rest is cut into as many equal parts as the part of the
- * data set has files; as LABELS, each byte of such a part but the first is the label of a record
- * whose pixels are 0, and the first says how many bytes (from -128 to 127) the file is longer; as
- * NAMES, the rest is the file of the class names; as FOLDER, it is the folder's name.
+ * images, and five classes), and the files. As FILES, the rest is cut into as many equal parts as
+ * the part of the data set has files; as LABELS, each byte of such a part but the first is the
+ * label of a record whose pixels are 0, and the first says how many bytes (from -128 to 127) the
+ * file is longer; as NAMES, the rest is the file of the class names; as FOLDER, it is the folder's
+ * name.
  *
  * Asserted: what is refused has an error of the right kind and leaves no memory behind; what is
- * accepted are the files' bytes, as far as the limit, in order, with no label above 9, or ten names
- * in printable ASCII. */
+ * accepted are the files' bytes, as far as the limit, in order, with no label that has no name, or
+ * up to ten names in printable ASCII. */
 #include "fuzz.h"
 
 #include "data/cifar10.h"
@@ -24,7 +25,7 @@ enum { FILES, LABELS, NAMES, FOLDER };
 
 /* The files' numbers; the names of the folder BATCHES are links to them. */
 enum { DESCRIPTOR = 100, NAMES_FILE = CIFAR10_TRAIN_FILES + 1, FILE_COUNT };
-enum { MOST_RECORDS = 8, LONGEST = MOST_RECORDS * CIFAR10_RECORD };
+enum { FEWER = 5, MOST_RECORDS = 8, LONGEST = MOST_RECORDS * CIFAR10_RECORD };
 
 static const char *name_of(int file) {
     if (file == NAMES_FILE)
@@ -88,9 +89,12 @@ static void try_part(int bits, int missing, const uint8_t *data, size_t size) {
     const int files = part == CIFAR10_TEST ? 1 : CIFAR10_TRAIN_FILES;
     const int64_t limit = missing >> FILE_COUNT & 1 ? 2 : 0;
     const size_t share = size / (size_t)files;
+    struct cifar10_names names = cifar10_official_names;
     char folder[4096];
     struct cifar10 images;
     struct error error;
+    if (limit > 0)
+        names.name[FEWER][0] = '\0';
     bool all = true, whole = true;
     size_t total = 0;
     for (int i = 0; i < files; i++) {
@@ -105,7 +109,7 @@ static void try_part(int bits, int missing, const uint8_t *data, size_t size) {
     }
     const int batches = (1 << NAMES_FILE) - 1;
     require(cifar10_find(folder, BATCHES, &error) == ((missing & batches) != batches));
-    if (!cifar10_load(&images, BATCHES, part, limit, &error)) {
+    if (!cifar10_load(&images, BATCHES, &names, part, limit, &error)) {
         fuzz_check_error(&error, STATUS_DATA);
         require(images.records == NULL && images.count == 0);
         return;
@@ -121,7 +125,7 @@ static void try_part(int bits, int missing, const uint8_t *data, size_t size) {
         left -= read;
     }
     for (int64_t i = 0; i < images.count; i++)
-        require(images.records[i * CIFAR10_RECORD] < CIFAR10_CLASSES);
+        require(images.records[i * CIFAR10_RECORD] < images.classes);
     cifar10_fingerprint(&images, 1);
     cifar10_free(&images);
 }
@@ -136,9 +140,13 @@ static void try_names(int missing, const uint8_t *data, size_t size) {
         fuzz_check_error(&error, STATUS_DATA);
         return;
     }
-    for (int i = 0; i < CIFAR10_CLASSES; i++) {
+    const int count = cifar10_count_names(&names);
+    require(count >= 1);
+    for (int i = 0; i < CIFAR10_CLASSES; i++)
+        require((names.name[i][0] != '\0') == (i < count));
+    for (int i = 0; i < count; i++) {
         const char *name = names.name[i];
-        require(name[0] != '\0' && memchr(name, '\0', CIFAR10_NAME) != NULL);
+        require(memchr(name, '\0', CIFAR10_NAME) != NULL);
         for (const char *at = name; *at != '\0'; at++)
             require(*at >= ' ' && *at <= '~');
         require(there || strcmp(name, cifar10_official_names.name[i]) == 0);

@@ -290,7 +290,8 @@ static void smaller_batch_is_the_same_as_a_small_network(void **unused) {
 
     assert_true(device_open(&small_device, "openblas", &options, &error));
     struct network *small = network_new(small_device, REST);
-    const struct cifar10 rest = {b.images.records + (IMAGES - REST) * CIFAR10_RECORD, REST};
+    const struct cifar10 rest = {b.images.records + (IMAGES - REST) * CIFAR10_RECORD, REST,
+                                 CIFAR10_CLASSES};
     const struct resident data = resident_new(small_device, &rest);
     struct steps steps;
     network_upload(small, b.state);

@@ -1,4 +1,5 @@
 /* The evaluation against single images that go through the network one by one. */
+#include "base/memory.h"
 #include "data/synth.h"
 #include "net/checkpoint.h"
 #include "train/evaluate.h"
@@ -92,6 +93,35 @@ static void is_what_single_images_give(void **unused) {
     evaluator_free(&evaluator);
 }
 
+/* What a network with ten outputs says of images with fewer classes is one of these. */
+static void unused_outputs_are_no_prediction(void **unused) {
+    (void)unused;
+    enum { FEWER = 3 };
+    struct error error;
+    struct evaluator evaluator;
+    struct evaluation found;
+    struct cifar10 fewer = {memory_new(IMAGES, CIFAR10_RECORD), IMAGES, FEWER};
+    const struct resident data = resident_new(device, &fewer);
+    int outside = 0;
+    memcpy(fewer.records, images.records, (size_t)IMAGES * CIFAR10_RECORD);
+    for (size_t i = 0; i < IMAGES; i++)
+        fewer.records[i * CIFAR10_RECORD] %= FEWER;
+    evaluator_init(&evaluator, network, &data, BATCH);
+    assert_true(evaluate(&evaluator, &found, &error));
+    for (int i = 0; i < IMAGES; i++) {
+        const float *logits = evaluator.logits + i * NETWORK_CLASSES;
+        const int predicted = evaluator.predicted[i];
+        assert_true(predicted < FEWER);
+        for (int k = 0; k < NETWORK_CLASSES; k++) {
+            outside += logits[k] > logits[predicted];
+            assert_true(k >= FEWER || logits[k] <= logits[predicted]);
+        }
+    }
+    assert_true(outside > 0); /* or the test says nothing */
+    evaluator_free(&evaluator);
+    cifar10_free(&fewer);
+}
+
 static void changes_nothing(void **unused) {
     (void)unused;
     struct error error;
@@ -114,6 +144,7 @@ static void changes_nothing(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_what_single_images_give),
+        cmocka_unit_test(unused_outputs_are_no_prediction),
         cmocka_unit_test(changes_nothing),
     };
     return cmocka_run_group_tests(tests, open_network, close_network);
