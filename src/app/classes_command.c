@@ -136,7 +136,7 @@ static bool report(struct judgement *j, const struct workplace *w, const struct 
     judgement_print(j, w, s);
     print_classes(&j->evaluation, &w->names);
     if (s->confusion)
-        print_confusion(&j->evaluation, &w->names, &j->classes);
+        print_confusion(&j->evaluation, &w->names, &j->model.classes);
     return true;
 }
 

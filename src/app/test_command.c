@@ -16,7 +16,7 @@ static void print_labels(const struct workplace *w, const struct judgement *j, i
         printf("%s", line == 0 ? "Real labels:" : "Predicted:  ");
         for (int i = 0; i < count; i++) {
             const char *real = w->names.name[w->test.records[(size_t)i * CIFAR10_RECORD]];
-            const char *guess = j->classes.name[j->evaluator.predicted[i]];
+            const char *guess = j->model.classes.name[j->evaluator.predicted[i]];
             const size_t widest = strlen(real) > strlen(guess) ? strlen(real) : strlen(guess);
             printf(" %*s", widest > 5 ? (int)widest : 5, line == 0 ? real : guess);
         }
@@ -64,8 +64,8 @@ static void print_json(const struct judgement *j, const struct workplace *w,
                   (json_int_t)e->correct, "accuracy", json_rounded(evaluation_accuracy(e), 6),
                   "loss", json_number(e->loss), "grid", s->grid == NULL ? NULL : json_text(s->grid),
                   "real", class_list(&w->names, w->test.records, CIFAR10_RECORD, shown),
-                  "predicted", class_list(&j->classes, j->evaluator.predicted, 1, shown), "logits",
-                  logit_lists(j->evaluator.logits, shown, w->test.classes));
+                  "predicted", class_list(&j->model.classes, j->evaluator.predicted, 1, shown),
+                  "logits", logit_lists(j->evaluator.logits, shown, w->test.classes));
     json_print(object);
 }
 

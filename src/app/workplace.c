@@ -1,17 +1,13 @@
 #include "app/workplace.h"
 
-#include "app/classes.h"
 #include "app/cores.h"
 #include "app/print.h"
 #include "data/synth.h"
-#include "net/checkpoint.h"
 #include "train/train_state.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char DEFAULT_DATA[] = "data";
 
@@ -64,7 +60,8 @@ const char *workplace_data_kind(const struct workplace *w) {
 /* Whether the model is of the run whose state was named, if it was found by that. */
 static bool check_run(const struct judgement *j, const struct workplace *w,
                       const struct settings *settings, struct error *error) {
-    const char *wanted = metadata_get(&w->about, "run"), *found = metadata_get(&j->about, "run");
+    const char *wanted = metadata_get(&w->about, "run"),
+               *found = metadata_get(&j->model.about, "run");
     return !settings->model_adopted || wanted == NULL ||
            (found != NULL && strcmp(found, wanted) == 0) ||
            error_set(error, STATUS_CHECKPOINT,
@@ -73,27 +70,19 @@ static bool check_run(const struct judgement *j, const struct workplace *w,
                      settings->model, settings->state);
 }
 
-/* The names of the model's classes. */
-static bool find_classes(struct judgement *j, const struct workplace *w,
-                         const struct settings *settings, struct error *error) {
-    bool told;
-    if (!classes_find(&j->classes, &told, &j->about, settings->model, error))
-        return false;
-    if (!told)
-        print_warning(settings->program,
-                      "%s: does not name its classes; CIFAR-10's names are assumed",
-                      settings->model);
-    const int own = cifar10_count_names(&j->classes), others = w->test.classes;
-    const int label = cifar10_compare_names(&j->classes, &w->names);
-    if (told && own != others)
-        return error_set(
-            error, STATUS_DATA,
-            "%s: knows %d classes, but the data in %s has %d; name the data that it is "
-            "for with --data",
-            settings->model, own, w->folder, others);
+/* Whether the data has the model's classes. */
+static bool check_classes(const struct model *m, const struct workplace *w,
+                          const struct settings *settings, struct error *error) {
+    const int own = cifar10_count_names(&m->classes), others = w->test.classes;
+    const int label = cifar10_compare_names(&m->classes, &w->names);
+    if (m->classes_told && own != others)
+        return error_set(error, STATUS_DATA,
+                         "%s: knows %d classes, but the data in %s has %d; name the data that it "
+                         "is for with --data",
+                         settings->model, own, w->folder, others);
     if (label < CIFAR10_CLASSES)
         print_warning(settings->program, "%s: its class %d is '%s', but that of %s is '%s'",
-                      settings->model, label, j->classes.name[label], w->folder,
+                      settings->model, label, m->classes.name[label], w->folder,
                       w->names.name[label]);
     return true;
 }
@@ -105,25 +94,21 @@ static void judgement_free(struct judgement *j) {
 
 static bool judge(struct judgement *j, const struct workplace *w, const struct settings *settings,
                   struct error *error) {
-    struct network_state state;
+    struct model *m = &j->model;
     const int batch = (int)(settings->batch < w->test.count ? settings->batch : w->test.count);
-    if (access(settings->model, F_OK) != 0 && errno == ENOENT)
-        return error_set(error, STATUS_CHECKPOINT,
-                         "%s: there is no such checkpoint; train one with cifar-train, or name "
-                         "another with --model",
-                         settings->model);
-    network_state_new(&state);
-    if (!checkpoint_load(settings->model, &state, &j->about, error) ||
-        !check_run(j, w, settings, error) || !find_classes(j, w, settings, error)) {
-        network_state_free(&state);
+    if (!model_load(m, settings, error))
         return false;
+    bool good = check_run(j, w, settings, error) && check_classes(m, w, settings, error);
+    if (good) {
+        j->network = network_new(w->device, batch);
+        network_upload(j->network, &m->state);
     }
-    j->network = network_new(w->device, batch);
-    network_upload(j->network, &state);
-    network_state_free(&state);
+    network_state_free(&m->state);
+    if (!good)
+        return false;
     const struct resident test = resident_new(w->device, &w->test);
     evaluator_init(&j->evaluator, j->network, &test, batch);
-    bool good = evaluate(&j->evaluator, &j->evaluation, error);
+    good = evaluate(&j->evaluator, &j->evaluation, error);
     if (!good)
         judgement_free(j);
     return good;
@@ -154,8 +139,8 @@ void workplace_describe_device(const struct workplace *w, char *text, size_t siz
 
 void judgement_print(const struct judgement *j, const struct workplace *w,
                      const struct settings *settings) {
-    const char *epoch = metadata_get(&j->about, "epoch"),
-               *data = metadata_get(&j->about, "trained_on");
+    const char *epoch = metadata_get(&j->model.about, "epoch"),
+               *data = metadata_get(&j->model.about, "trained_on");
     char text[512];
     if (epoch != NULL && data != NULL)
         print_line("model   %s: epoch %s of a training on %s", settings->model, epoch, data);

@@ -1,10 +1,8 @@
 /* What every command that computes needs: the data set and the device. */
 #pragma once
 
-#include "app/settings.h"
-#include "data/cifar10.h"
+#include "app/model.h"
 #include "device/device.h"
-#include "net/network.h"
 #include "train/evaluate.h"
 
 struct workplace {
@@ -33,8 +31,7 @@ const char *workplace_data_kind(const struct workplace *workplace);
 
 /* A checkpoint put on the device and judged on the test images. */
 struct judgement {
-    struct metadata about;        /* what the checkpoint says of itself */
-    struct cifar10_names classes; /* as the model calls them: what its predictions are */
+    struct model model; /* without its state, which is on the device */
     struct network *network;
     struct evaluator evaluator; /* holds the predictions */
     struct evaluation evaluation;
