@@ -2,7 +2,7 @@
 # Fuzz the readers of files and of the command line (tests/fuzz/): build them by clang with libFuzzer and
 # the sanitizers, make the seeds, run the inputs of earlier findings, then each target for a while.
 #
-#     ./scripts/fuzz.sh [SECONDS [TARGET...]]    60 seconds each of checkpoint, batches, settings, log
+#     ./scripts/fuzz.sh [SECONDS [TARGET...]]    60 seconds each of checkpoint, batches, settings, log, picture
 #
 # As many run at once as there are cores. A target that is named twice runs twice, with one corpus.
 # What is found on the way stays in build/fuzz/corpus and is where the next run begins. Exit status 1: there
@@ -13,12 +13,14 @@ cd "$(realpath -m "${BASH_SOURCE[0]}/../..")"
 # shellcheck disable=SC1091  # checked by itself
 source scripts/packages.sh
 
+shopt -s nullglob # a target need not have had findings
+
 seconds=${1:-60}
 targets=("${@:2}")
-((${#targets[@]})) || targets=(checkpoint batches settings log)
+((${#targets[@]})) || targets=(checkpoint batches settings log picture)
 for target in "${targets[@]}"; do
     [[ $seconds =~ ^[1-9][0-9]{0,6}$ && -e tests/fuzz/${target}_fuzz.c ]] || {
-        echo "Usage: fuzz.sh [SECONDS [TARGET...]]    (targets: checkpoint, batches, settings, log)" >&2
+        echo "Usage: fuzz.sh [SECONDS [TARGET...]]    (targets: checkpoint, batches, settings, log, picture)" >&2
         exit 2
     }
 done

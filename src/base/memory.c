@@ -33,8 +33,8 @@ void *memory_resize(void *memory, size_t size) {
 void memory_failed(size_t size) {
     fflush(stdout);
     fprintf(stderr,
-            "cifar: out of memory: %zu more bytes are needed; free some, or try a smaller "
-            "--batch\n",
+            "cifar: out of memory: %zu more bytes are needed; free some, or have it use less "
+            "(--batch, --threads)\n",
             size);
     _exit(STATUS_FAILURE); /* what libraries do at exit may need memory, too */
 }

@@ -8,6 +8,7 @@ import math
 import pathlib
 import struct
 import sys
+import zlib
 
 sys.dont_write_bytecode = True
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
@@ -24,7 +25,7 @@ def write(target, name, content):
 
 def write_dictionary(target, words):
     def quoted(word):
-        return "".join(c if c.isalnum() or c in "_.-=/,:{}[] " else f"\\x{ord(c):02x}" for c in word)
+        return "".join(c if c.isascii() and c.isalnum() or c in "_.-=/,:{}[] " else f"\\x{ord(c):02x}" for c in word)
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{target}.dict").write_text("".join(f'"{quoted(word)}"\n' for word in words))
@@ -450,7 +451,94 @@ def log_seeds():
                              "9223372036854775807", "-9223372036854775808", "9007199254740992"])
 
 
+# ---- pictures: the input is a file ----
+
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's colour type
+DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def png(width, height, depth, colour, *chunks, interlaced=False):
+    """chunks: what stands between the header and the pixels"""
+    def chunk(name, data=b""):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b""
+    for left, top, right, down in ADAM7 if interlaced else [(0, 0, 1, 1)]:
+        across, rest = -(-(width - left) // right), -(-(height - top) // down)
+        size = (across * depth * CHANNELS[colour] + 7) // 8
+        if across > 0:
+            rows += b"".join(bytes([y % 5]) + bytes((x * 37 + y) % 256 for x in range(size)) for y in range(rest))
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    if colour == 3:
+        chunks = (b"PLTE", bytes(range(3 << depth if depth < 8 else 255))), *chunks
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunk(*c) for c in chunks) +
+            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND"))
+
+
+def jpeg(width, height, sampling, blocks, *segments, frame=0xc0, adobe=None, spectrum=(0, 63)):
+    """One grey, in blocks of two bits: no difference to the one before, no more coefficients."""
+    def segment(marker, data):
+        return bytes([0xff, marker]) + struct.pack(">H", 2 + len(data)) + data
+
+    count = len(sampling)
+    all_segments = list(segments) + [(0xdb, b"\0" + b"\1" * 64)]
+    all_segments += [(0xc4, bytes([table, 1]) + bytes(16)) for table in (0, 0x10)]
+    if adobe is not None:
+        all_segments.insert(0, (0xee, b"Adobe\0\x64\0\0\0\0" + bytes([adobe])))
+    all_segments += [(frame, struct.pack(">BHHB", 8, height, width, count) +
+                      b"".join(bytes([i, s, 0]) for i, s in enumerate(sampling))),
+                     (0xda, bytes([count]) + b"".join(bytes([i, 0]) for i in range(count)) +
+                      bytes([*spectrum, 0]))]
+    return b"\xff\xd8" + b"".join(segment(*s) for s in all_segments) + bytes(blocks // 4 + 1) + b"\xff\xd9"
+
+
+def exif(order, orientation):
+    return order + struct.pack({b"II": "<", b"MM": ">"}[order] + "HIHHHIHHI", 42, 8, 1, 0x112, 3, 1, orientation, 0, 0)
+
+
+def picture_seeds():
+    pictures = {"empty": b"", "gif": b"GIF89a", "webp": b"RIFF\0\0\0\0WEBPVP8 ", "text": b"hello\x1b[2J"}
+    clear = {0: b"\0\1", 2: b"\0\1\0\2\0\3", 3: b"\0\x80"}
+    for colour, depths in DEPTHS.items():
+        for depth in depths:
+            for interlaced in (False, True):
+                name = f"png_{colour}_{depth}_{int(interlaced)}"
+                pictures[name] = png(9, 5, depth, colour, interlaced=interlaced)
+                if colour in clear:
+                    pictures[name + "_clear"] = png(7, 10, depth, colour, (b"tRNS", clear[colour]), interlaced=interlaced)
+    for order in (b"II", b"MM"):
+        for orientation in range(10):
+            pictures[f"png_exif_{order.decode()}_{orientation}"] = png(3, 2, 8, 2, (b"eXIf", exif(order, orientation)))
+            pictures[f"jpeg_exif_{order.decode()}_{orientation}"] = jpeg(
+                9, 5, [0x11], 2, (0xe1, b"Exif\0\0" + exif(order, orientation)))
+    pictures["png_chunks"] = png(3, 2, 8, 2, (b"gAMA", b"\0\0\xb1\x8f"), (b"iCCP", b"p\0\0" + zlib.compress(bytes(999))),
+                                 (b"zTXt", b"t\0\0" + zlib.compress(bytes(99999))), (b"tEXt", b"k\0v"), (b"xxxx", b"?"))
+    pictures["png_wide"] = png(4000, 1, 1, 0)
+    pictures["png_high"] = png(1, 4000, 8, 2)
+    pictures["png_32"] = png(32, 32, 8, 2)
+    pictures["png_large"] = png(3, 2, 8, 2).replace(struct.pack(">II", 3, 2), struct.pack(">II", 60000, 60000))
+    for name, sampling, blocks in (("grey", [0x11], 8), ("444", [0x11] * 3, 24), ("422", [0x21, 0x11, 0x11], 16),
+                                   ("420", [0x22, 0x11, 0x11], 12), ("410", [0x42, 0x11, 0x11], 10),
+                                   ("cmyk", [0x11] * 4, 32)):
+        pictures[f"jpeg_{name}"] = jpeg(32, 16, sampling, blocks)
+        pictures[f"jpeg_{name}_adobe"] = jpeg(32, 16, sampling, blocks, adobe=2 if name == "cmyk" else 0)
+        pictures[f"jpeg_{name}_arithmetic"] = jpeg(32, 16, sampling, blocks, frame=0xc9)
+        pictures[f"jpeg_{name}_progressive"] = jpeg(32, 16, sampling, blocks, frame=0xc2, spectrum=(0, 0))
+    pictures["jpeg_restart"] = jpeg(32, 16, [0x11], 8, (0xdd, b"\0\2"))
+    pictures["jpeg_lossless"] = jpeg(32, 16, [0x11], 8, frame=0xc3)
+    pictures["jpeg_short"] = jpeg(320, 160, [0x11], 8)
+    pictures["jpeg_large"] = jpeg(65500, 65500, [0x11], 8)
+    for name, content in pictures.items():
+        write("picture", name, content)
+    write_dictionary("picture", [name for name in (
+        "IHDR", "PLTE", "tRNS", "IDAT", "IEND", "eXIf", "iCCP", "zTXt", "Exif\0\0", "II*\0", "MM\0*", "Adobe", "JFIF\0",
+        "\x01\x12\0\x03\0\0\0\x01", "\x12\x01\x03\0\x01\0\0\0")] +
+        [f"\xff{chr(marker)}" for marker in (*range(0xc0, 0xcc), *range(0xd0, 0xe0), 0xe1, 0xee)])
+
+
 checkpoint_seeds()
 batches_seeds()
 settings_seeds()
 log_seeds()
+picture_seeds()
