@@ -4,11 +4,12 @@
 # shellcheck disable=SC2034  # the lists are for the scripts that source this file
 {
     BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config
-        libopenblas-dev libpng-dev libturbojpeg0-dev libjansson-dev libxxhash-dev zlib1g-dev)
+        libopenblas-dev libpng-dev libturbojpeg0-dev libjansson-dev libxxhash-dev zlib1g-dev
+        libprotobuf-c-dev protobuf-c-compiler libonnx-dev) # the last three: ONNX
     DOWNLOAD_PACKAGES=(curl ca-certificates)
     TEST_PACKAGES=(libcmocka-dev python3 python3-pil) # python3: the tests that are scripts
     CLANG_PACKAGES=(clang libomp-dev)              # for the thread sanitizer and for fuzzing
-    CHECK_PACKAGES=(valgrind clang-format shellcheck) # tests that are skipped without them
+    CHECK_PACKAGES=(valgrind clang-format shellcheck python3-venv) # tests that are skipped without them
 }
 
 # need_packages PACKAGE...: install those that are missing; silent when none is.

@@ -25,6 +25,9 @@ enum {
     NETWORK_CLASSES = 10,
 };
 
+/* What batch normalisation adds to a variance. */
+#define NETWORK_EPSILON 1e-5F
+
 extern const struct layer network_layers[NETWORK_LAYERS];
 
 /* One tensor of PyTorch's state_dict, in its order. */

@@ -213,7 +213,7 @@ static struct stage stage_of(const struct network *net, int layer) {
                  .h = plan->input[layer + 1].h,
                  .w = plan->input[layer + 1].w,
                  .pool = after->kind == MAXPOOL2D ? after->stride : 1,
-                 .eps = 1e-5F,
+                 .eps = NETWORK_EPSILON,
                  .momentum = 0.1F,
                  .weight = {net->parameters, norm[0].offset},
                  .bias = {net->parameters, norm[1].offset},

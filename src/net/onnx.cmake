@@ -1,0 +1,40 @@
+# ONNX models: the library onnx_proto, the messages of ONNX's own description as protobuf-c's generator makes
+# them in C. Included by the main CMakeLists.txt; sets CIFAR_HAS_ONNX.
+set(CIFAR_HAS_ONNX OFF)
+if(CIFAR_ONNX STREQUAL "OFF")
+  message(STATUS "ONNX: not built: CIFAR_ONNX is OFF")
+  return()
+endif()
+find_program(PROTOC_C protoc-c)
+find_path(ONNX_PROTO_DIR onnx/onnx.proto)
+pkg_check_modules(PROTOBUF_C QUIET IMPORTED_TARGET libprotobuf-c)
+set(missing "")
+if(NOT PROTOBUF_C_FOUND)
+  list(APPEND missing libprotobuf-c-dev)
+endif()
+if(NOT PROTOC_C)
+  list(APPEND missing protobuf-c-compiler)
+endif()
+if(NOT ONNX_PROTO_DIR)
+  list(APPEND missing libonnx-dev)
+endif()
+if(missing)
+  list(JOIN missing ", " missing)
+  message(STATUS "ONNX: not built: missing, by Debian's names: ${missing}")
+  if(CIFAR_ONNX STREQUAL "ON")
+    message(FATAL_ERROR "CIFAR_ONNX is ON, but missing are, by Debian's names: ${missing}")
+  endif()
+  return()
+endif()
+set(CIFAR_HAS_ONNX ON)
+message(STATUS "ONNX: with protobuf-c ${PROTOBUF_C_VERSION} (${PROTOC_C}) and ${ONNX_PROTO_DIR}/onnx/onnx.proto")
+
+set(folder ${CMAKE_CURRENT_BINARY_DIR}/onnx_proto)
+file(MAKE_DIRECTORY ${folder})
+add_custom_command(OUTPUT ${folder}/onnx/onnx.pb-c.c ${folder}/onnx/onnx.pb-c.h
+  COMMAND ${PROTOC_C} --proto_path=${ONNX_PROTO_DIR} --c_out=${folder} ${ONNX_PROTO_DIR}/onnx/onnx.proto
+  DEPENDS ${ONNX_PROTO_DIR}/onnx/onnx.proto
+  COMMENT "Generating ONNX's messages" VERBATIM)
+add_library(onnx_proto STATIC ${folder}/onnx/onnx.pb-c.c) # not with our warnings
+target_include_directories(onnx_proto SYSTEM PUBLIC ${folder})
+target_link_libraries(onnx_proto PUBLIC PkgConfig::PROTOBUF_C)
