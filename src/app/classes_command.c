@@ -2,13 +2,10 @@
 #include "app/print.h"
 #include "app/workplace.h"
 
-#include <langinfo.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { BAR = 25 }; /* characters at 100 % */
 
 /* How one class fared; NaN where there was nothing to divide by. */
 struct class_report {
@@ -53,17 +50,9 @@ static void print_per_cent(double value) {
         printf(" %6.2f %%", value);
 }
 
-static void print_bar(double per_cent_value) {
-    const char *full = strcmp(nl_langinfo(CODESET), "UTF-8") == 0 ? "█" : "#";
-    const int filled = isnan(per_cent_value) ? 0 : (int)lround(per_cent_value * BAR / 100);
-    printf("  ");
-    for (int i = 0; i < BAR; i++)
-        printf("%s", i < filled ? full : " ");
-}
-
 static void print_classes(const struct evaluation *e, const struct cifar10_names *names) {
     const bool bars = isatty(STDOUT_FILENO);
-    printf("%-12s  accuracy%*s  precision  images\n", "class", bars ? BAR + 2 : 0, "");
+    printf("%-12s  accuracy%*s  precision  images\n", "class", bars ? PRINT_BAR + 2 : 0, "");
     for (int i = 0; i < cifar10_count_names(names); i++) {
         const struct class_report r = class_report(e, i);
         printf("%-12s ", names->name[i]);

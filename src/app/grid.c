@@ -7,6 +7,7 @@
 #include <png.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct colour {
     uint8_t red, green, blue;
@@ -40,8 +41,8 @@ static struct layout layout_of(int count) {
 }
 
 /* The colour of one pixel of a cell, [y][x] counted from its corner. */
-static struct colour cell_pixel(const struct layout *l, const uint8_t *record, bool right, int y,
-                                int x) {
+static struct colour cell_pixel(const struct layout *l, const uint8_t *record, const bool *right,
+                                int y, int x) {
     const int size = CIFAR10_SIDE * l->scale;
     y -= l->frame;
     x -= l->frame;
@@ -50,10 +51,32 @@ static struct colour cell_pixel(const struct layout *l, const uint8_t *record, b
         enum { PLANE = CIFAR10_SIDE * CIFAR10_SIDE };
         return (struct colour){red[0], red[PLANE], red[2 * PLANE]};
     }
-    const int thickness = right ? l->frame / 2 : l->frame;
+    const int thickness = right == NULL ? 0 : *right ? l->frame / 2 : l->frame;
     const bool framed =
         y >= -thickness && y < size + thickness && x >= -thickness && x < size + thickness;
-    return !framed ? PAPER : right ? RIGHT : WRONG;
+    return !framed ? PAPER : *right ? RIGHT : WRONG;
+}
+
+/* How a grid ends, by which it is known again: a chunk that says what drew it, and the end of a PNG
+ * file. */
+static const char END[] = "\0\0\0\x0e"
+                          "tEXtSoftware\0cifar"
+                          "\xbe\x59\x52\xf2"
+                          "\0\0\0\0IEND\xae\x42\x60\x82";
+enum { IEND = 12, END_SIZE = sizeof END - 1 };
+
+bool grid_is_file(const char *path) {
+    char end[END_SIZE];
+    struct file file;
+    struct error error;
+    if (!file_open(&file, path, STATUS_FAILURE, &error))
+        return false;
+    const bool is =
+        file.size >= END_SIZE &&
+        pread(file.descriptor, end, END_SIZE, (off_t)(file.size - END_SIZE)) == END_SIZE &&
+        memcmp(end, END, END_SIZE) == 0;
+    file_close(&file);
+    return is;
 }
 
 static bool save_png(const char *path, const struct colour *pixels, const struct layout *l,
@@ -63,13 +86,15 @@ static bool save_png(const char *path, const struct colour *pixels, const struct
                        .height = (png_uint_32)l->height,
                        .format = PNG_FORMAT_RGB};
     png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
-    void *file = memory_new(size, 1);
+    char *file = memory_new(size + END_SIZE, 1);
     bool good = png_image_write_to_memory(&image, file, &size, 0, pixels, 0, NULL) != 0;
-    if (good)
-        good = file_replace(path, file, size, error);
-    else
+    if (good) {
+        memcpy(file + size - IEND, END, END_SIZE);
+        good = file_replace(path, file, size - IEND + END_SIZE, error);
+    } else {
         error_set(error, STATUS_FAILURE, "%s: libpng cannot make the picture: %s", path,
                   image.message);
+    }
     free(file);
     return good;
 }
@@ -86,7 +111,8 @@ bool grid_save(const char *path, const uint8_t *records, const bool *right, int 
         for (int y = 0; y < l.cell; y++)
             for (int x = 0; x < l.cell; x++)
                 pixels[(size_t)(top + y) * (size_t)l.width + (size_t)(left + x)] =
-                    cell_pixel(&l, records + (size_t)i * CIFAR10_RECORD, right[i], y, x);
+                    cell_pixel(&l, records + (size_t)i * CIFAR10_RECORD,
+                               right != NULL ? &right[i] : NULL, y, x);
     }
     bool good = save_png(path, pixels, &l, error);
     free(pixels);

@@ -3,6 +3,7 @@
 #include "app/commands.h"
 #include "base/memory.h"
 #include "device/device.h"
+#include "net/onnx.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +28,8 @@ static void print_version(void) {
             device->describe(NULL, text, sizeof text);
         printf("device %s: %s\n", device_name(i), text);
     }
-    printf("libpng %s, jansson %s\n", png_get_libpng_ver(NULL), jansson_version_str());
+    printf("libpng %s, jansson %s, ONNX: %s\n", png_get_libpng_ver(NULL), jansson_version_str(),
+           onnx_library());
 }
 
 /* GNU OpenMP's threads spin for long while they wait for each other. That wins nothing measurable
@@ -65,7 +67,7 @@ static bool run(const struct settings *settings, char **argv, struct error *erro
         print_version();
         return true;
     }
-    if (settings->command != COMMAND_SYNTH && settings->command != COMMAND_VERIFY)
+    if (settings->command & ~(COMMAND_EXPORT | COMMAND_SYNTH | COMMAND_VERIFY))
         start_with_patient_threads(argv);
     prctl(PR_SET_NAME, settings->program); /* for ps and top, which would show "exe" */
     switch (settings->command) {
@@ -75,6 +77,12 @@ static bool run(const struct settings *settings, char **argv, struct error *erro
         return command_test(settings, error);
     case COMMAND_CLASSES:
         return command_classes(settings, error);
+    case COMMAND_PREDICT:
+        return command_predict(settings, error);
+    case COMMAND_EXPORT:
+        return command_export(settings, error);
+    case COMMAND_IMPORT:
+        return command_import(settings, error);
     case COMMAND_SYNTH:
         return command_synth(settings, error);
     case COMMAND_VERIFY:

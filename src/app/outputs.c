@@ -1,9 +1,11 @@
 #include "app/outputs.h"
 
+#include "app/grid.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "data/cifar10.h"
 #include "net/checkpoint.h"
+#include "net/onnx.h"
 #include "train/trainer.h"
 
 #include <stdio.h>
@@ -49,15 +51,16 @@ static void look_at_checkpoint(struct found *found, const struct safetensors *fi
                  accuracy);
 }
 
-static bool is_png(const char *path) {
-    static const char SIGNATURE[8] = "\x89PNG\r\n\x1a\n";
-    char begin[sizeof SIGNATURE] = "";
-    FILE *file = fopen(path, "rb");
-    if (file == NULL)
+static bool begins_with(const char *path, const char *bytes, size_t size) {
+    uint8_t begin[8];
+    struct file file;
+    struct error error;
+    if (!file_open(&file, path, STATUS_FAILURE, &error))
         return false;
-    const bool whole = fread(begin, sizeof begin, 1, file) == 1;
-    fclose(file);
-    return whole && memcmp(begin, SIGNATURE, sizeof begin) == 0;
+    const bool is = file.size >= size && file_read(&file, begin, size, &error) &&
+                    memcmp(begin, bytes, size) == 0;
+    file_close(&file);
+    return is;
 }
 
 struct found outputs_look_at(const char *path) {
@@ -73,14 +76,17 @@ struct found outputs_look_at(const char *path) {
     } else if (safetensors_load(&file, path, &error)) {
         look_at_checkpoint(&found, &file);
         safetensors_free(&file);
-    } else if (run_log_summarize(path, 0, 0, &log)) {
+    } else if (begins_with(path, "{", 1) && run_log_summarize(path, 0, 0, &log)) {
         found.content = LOG;
         found.reached = log.reached;
         snprintf(found.mark, sizeof found.mark, "%s", log.mark);
         snprintf(found.text, sizeof found.text, "a run's log");
-    } else if (is_png(path)) {
+    } else if (begins_with(path, "\x89PNG\r\n\x1a\n", 8)) {
         found.content = PICTURE;
         snprintf(found.text, sizeof found.text, "a picture");
+    } else if (onnx_is_file(path)) {
+        found.content = ONNX;
+        snprintf(found.text, sizeof found.text, "an ONNX model");
     }
     return found;
 }
@@ -298,16 +304,20 @@ bool outputs_check(const struct outputs *outputs, const struct settings *s, cons
     return true;
 }
 
-bool outputs_check_picture(const char *option, const char *path, struct error *error) {
-    const struct output picture = {.option = option, .path = path, .content = PICTURE};
+bool outputs_check_file(const char *option, const char *path, enum content content,
+                        struct error *error) {
+    const struct output output = {.option = option, .path = path, .content = content};
     const struct found found = outputs_look_at(path);
-    if (!check_kind(&picture, &found, error))
+    if (!check_kind(&output, &found, error))
         return false;
-    if (found.content == OTHER)
+    const bool strange =
+        found.content == PICTURE && !grid_is_file(path); /* somebody's photograph */
+    if (found.content == OTHER || strange)
         return error_set(error, STATUS_USAGE,
-                         "--%s %s: is there already and is no picture (PNG), so it will not be "
-                         "overwritten; name another file, or remove it",
-                         option, path);
+                         "--%s %s: is there already and is no %s, so it will not be overwritten; "
+                         "name another file, or remove it",
+                         option, path,
+                         content == ONNX ? "ONNX model" : "grid that this program drew");
     if (!file_check_replaceable(path, error))
         return false;
     file_clean(path);

@@ -3,8 +3,9 @@
  *
  *  1. A new name may be written, and an empty file.
  *  2. A file keeps its kind, which is found in what it holds: a network goes over a network, a
- *     training state over a state, a log over a log, a picture over a picture (PNG). Nothing goes
- *     over the batches or the names of a data set. No option changes that.
+ *     training state over a state, a log over a log, an ONNX model over an ONNX model, and a grid
+ *     (--grid) over a grid, but over no other picture. Nothing goes over the batches or the names
+ * of a data set. No option changes that.
  *  3. A run's own files may be written by the run. What proves it is in them: the run's mark
  *     (`run` in a checkpoint's metadata and in a log's first record), which is made of all that
  *     decides its result. Where a name came from proves nothing.
@@ -31,7 +32,7 @@
 #include "train/train_state.h"
 
 /* What a file holds, so far as it decides who may write over it. */
-enum content { NOTHING, NETWORK, STATE, LOG, PICTURE, DATA, OTHER };
+enum content { NOTHING, NETWORK, STATE, LOG, PICTURE, ONNX, DATA, OTHER };
 
 struct found {
     enum content content;
@@ -80,5 +81,6 @@ bool outputs_check(const struct outputs *outputs, const struct settings *setting
                    const struct train_state *from, const struct metadata *kept,
                    struct metadata *about, struct error *error);
 
-/* Whether a picture may be written there. Errors as outputs_check. */
-bool outputs_check_picture(const char *option, const char *path, struct error *error);
+/* Whether a grid (PICTURE) or an ONNX model may be written there. Errors as outputs_check. */
+bool outputs_check_file(const char *option, const char *path, enum content content,
+                        struct error *error);

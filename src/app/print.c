@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 
+#include <langinfo.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +33,14 @@ void print_warning(const char *program, const char *format, ...) {
     va_start(arguments, format);
     print(stderr, before, format, arguments);
     va_end(arguments);
+}
+
+void print_bar(double per_cent) {
+    const char *full = strcmp(nl_langinfo(CODESET), "UTF-8") == 0 ? "█" : "#";
+    const int filled = isnan(per_cent) ? 0 : (int)lround(per_cent * PRINT_BAR / 100);
+    printf("  ");
+    for (int i = 0; i < PRINT_BAR; i++)
+        printf("%s", i < filled ? full : " ");
 }
 
 json_t *json_number(double value) {

@@ -10,6 +10,10 @@ void print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void print_warning(const char *program, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Prints a share of 100 % as a bar of up to PRINT_BAR characters, blank to its end. */
+enum { PRINT_BAR = 25 };
+void print_bar(double per_cent);
+
 /* How numbers are written: 9 significant digits, enough for every float to be read back exactly. */
 #define JSON_DIGITS JSON_REAL_PRECISION(9)
 

@@ -4,9 +4,11 @@
 #include "base/text.h"
 #include "data/cifar10.h"
 #include "device/device.h"
+#include "net/onnx.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,33 +17,48 @@
 #define TRAIN   COMMAND_TRAIN
 #define TEST    COMMAND_TEST
 #define CLASSES COMMAND_CLASSES
+#define PREDICT COMMAND_PREDICT
+#define EXPORT  COMMAND_EXPORT
+#define IMPORT  COMMAND_IMPORT
 #define SYNTH   COMMAND_SYNTH
 #define VERIFY  COMMAND_VERIFY
-#define RUN     (TRAIN | TEST | CLASSES)
-#define EVERY   (RUN | SYNTH | VERIFY)
+#define JUDGE   (TEST | CLASSES)
+#define RUN     (TRAIN | JUDGE)
+#define COMPUTE (RUN | PREDICT)
+#define EVERY   (COMPUTE | EXPORT | IMPORT | SYNTH | VERIFY)
 
 /* What a run keeps in its files, beside the commands that have an option: its result depends on the
  * option; its reports do; or it is free to change when the run goes on. Of those that are free, the
  * texts are names of files, which the state keeps as they are called in its own folder. */
-enum { RESULT = 32, REPORT = 64, FREE = 128, KEPT = RESULT | REPORT | FREE };
+enum { RESULT = 256, REPORT = 512, FREE = 1024, KEPT = RESULT | REPORT | FREE };
 
 static const struct command_row {
     enum command command;
-    const char *name, *words, *summary;
+    const char *name, *words;
+    int least, most; /* words; `meaning`: what they are */
+    const char *meaning, *summary;
 } COMMANDS[] = {
-    {TRAIN, "train", "",
+    {TRAIN, "train", "", 0, 0, NULL,
      "Trains the network on CIFAR-10 and keeps the checkpoint of its best epoch."},
-    {TEST, "test", "",
+    {TEST, "test", "", 0, 0, NULL,
      "Judges a checkpoint on the test images and shows its predictions for the first batch."},
-    {CLASSES, "classes", "", "Reports how a checkpoint does on each of the ten classes."},
-    {SYNTH, "synth", " DIR",
+    {CLASSES, "classes", "", 0, 0, NULL, "Reports how a checkpoint does on each of the classes."},
+    {PREDICT, "predict", " PICTURE|FOLDER|-...", 1, INT_MAX, "a picture, a folder of them, or -",
+     "Tells what is on pictures, PNG or JPEG of any size; - is one on standard input."},
+    {EXPORT, "export", "", 0, 0, NULL,
+     "Writes a checkpoint's network as an ONNX model, for other programs to run."},
+    {IMPORT, "import", " DIR DEST", 2, 2,
+     "a folder with a folder of pictures for each class, and a name for the data set",
+     "Makes a data set in CIFAR-10's format, folder DEST, of the pictures in DIR/CLASS/."},
+    {SYNTH, "synth", " DIR", 1, 1, "the folder to draw the data set into",
      "Draws a stand-in for CIFAR-10, ten kinds of object in the same format, into folder DIR."},
-    {VERIFY, "verify", " [FILE]",
+    {VERIFY, "verify", " [FILE]", 0, 1, "the name of a training state",
      "Checks a training state (else last.ckpt), its run's checkpoint and its log together."},
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof *COMMANDS };
 
-enum type { FLAG, TEXT, WHOLE, REAL };
+/* A CHOICE is a text of which `metavar` lists the values: a|b. */
+enum type { FLAG, TEXT, CHOICE, WHOLE, REAL };
 
 #define AT(field) offsetof(struct settings, field)
 
@@ -62,7 +79,7 @@ static const struct option_row {
      "passes over the training images"},
     {TRAIN | RESULT, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL,
      "images in a training step"},
-    {TEST | CLASSES, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL,
+    {JUDGE, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL,
      "images that are evaluated, and shown, at once"},
     {TRAIN | RESULT, "lr", "X", REAL, AT(lr), 0, 1e30, "0.001", NULL, "learning rate of Adam"},
     {TRAIN | RESULT, "weight-decay", "X", REAL, AT(weight_decay), 0, 1e30, "0.0001", NULL,
@@ -70,17 +87,19 @@ static const struct option_row {
     {TRAIN | RESULT, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL,
      "draws weights and order as torch.manual_seed(S) does"},
     {SYNTH, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL, "draws other images"},
-    {RUN | RESULT, "device", "NAME", TEXT, AT(device), 1, 0, "auto", NULL,
+    {COMPUTE | RESULT, "device", "NAME", TEXT, AT(device), 1, 0, "auto", NULL,
      "what computes: auto"}, /* the help adds the backends */
-    {RUN | RESULT, "precision", "NAME", TEXT, AT(precision), 1, 0, "float32", NULL,
-     "float32, or tf32: a GPU may round factors to 10 bits"},
-    {RUN, "threads", "N", WHOLE, AT(threads), 1, 1024, "0", "all cores",
+    {COMPUTE | RESULT, "precision", "float32|tf32", CHOICE, AT(precision), 1, 0, "float32", NULL,
+     "tf32: a GPU may round factors to 10 bits"},
+    {COMPUTE | IMPORT, "threads", "N", WHOLE, AT(threads), 1, 1024, "0", "all cores",
      "CPU threads; results do not depend on them"},
     {RUN | FREE, "model", "FILE", TEXT, AT(model), 1, 0, "best.ckpt", NULL,
      "the checkpoint (safetensors, PyTorch's state_dict)"},
+    {PREDICT | EXPORT, "model", "FILE", TEXT, AT(model), 1, 0, "best.ckpt", NULL,
+     "the checkpoint (safetensors, PyTorch's state_dict)"},
     {VERIFY | FREE, "model", "FILE", TEXT, AT(model), 1, 0, NULL, "where the state says",
      "the run's checkpoint"},
-    {TEST | CLASSES, "state", "FILE", TEXT, AT(state), 1, 0, NULL, NULL,
+    {JUDGE, "state", "FILE", TEXT, AT(state), 1, 0, NULL, NULL,
      "takes the model and the data of the run of a training state"},
     {TRAIN, "last", "FILE", TEXT, AT(last), 1, 0, NULL, "last.ckpt beside the model",
      "the training state, to go on from with --resume"},
@@ -106,10 +125,35 @@ static const struct option_row {
     {TRAIN, "quiet", NULL, FLAG, AT(quiet), 0, 0, NULL, NULL, "prints nothing but errors"},
     {TEST, "grid", "FILE", TEXT, AT(grid), 0, 0, "predictions.png", NULL,
      "PNG of the first batch, right and wrong ones framed; '' for none"},
+    {PREDICT, "top", "N", WHOLE, AT(top), 1, CIFAR10_CLASSES, "3", NULL,
+     "classes that are shown of each picture, the most probable first"},
+    {PREDICT | IMPORT, "crop", "center|squash", CHOICE, AT(crop), 1, 0, "center", NULL,
+     "what becomes of a picture that is no square: its middle is taken, or all of it is squashed"},
+    {PREDICT, "grid", "FILE", TEXT, AT(grid), 1, 0, NULL, "none",
+     "PNG of the pictures, of the first 1000, as the network sees them"},
+    {EXPORT, "onnx", "FILE", TEXT, AT(onnx), 1, 0, "ImageClassifier.onnx", NULL, "the ONNX model"},
+    {EXPORT, "opset", "N", WHOLE, AT(opset), ONNX_OPSET_LEAST, ONNX_OPSET_MOST, "9", NULL,
+     "version of ONNX's operators; 9 is the newest that Windows 10 takes by itself"},
+    {EXPORT, "keep-batchnorm", NULL, FLAG, AT(keep_batchnorm), 0, 0, NULL, NULL,
+     "leaves the batch normalisation as it is, instead of folding it into the convolutions"},
+    {EXPORT, "softmax", NULL, FLAG, AT(softmax), 0, 0, NULL, NULL,
+     "the model's output is probabilities instead of logits"},
+    {EXPORT, "pixels", NULL, FLAG, AT(pixels), 0, 0, NULL, NULL,
+     "the model takes pixels from 0 to 255 instead of -1 to 1"},
+    {EXPORT, "bgr", NULL, FLAG, AT(bgr), 0, 0, NULL, NULL,
+     "the model takes blue, green, red instead of red, green, blue"},
+    {IMPORT, "test", "X", REAL, AT(test_share), 0.001, 0.9, "0.15", NULL,
+     "share of each class's pictures that become test images, one of two at least"},
+    {IMPORT, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL,
+     "draws which become test images, and their order"},
     {CLASSES, "confusion", NULL, FLAG, AT(confusion), 0, 0, NULL, NULL,
      "adds the matrix of real against predicted classes"},
-    {TEST | CLASSES, "json", NULL, FLAG, AT(json), 0, 0, NULL, NULL,
+    {JUDGE, "json", NULL, FLAG, AT(json), 0, 0, NULL, NULL,
      "prints one JSON object and nothing else"},
+    {PREDICT, "json", NULL, FLAG, AT(json), 0, 0, NULL, NULL,
+     "prints a JSON object a line, for each picture, and nothing else"},
+    {PREDICT, "csv", NULL, FLAG, AT(csv), 0, 0, NULL, NULL,
+     "prints comma-separated values, a line for each picture, and nothing else"},
     {SYNTH, "train", "N", WHOLE, AT(synth_train), 5, 5 * CIFAR10_MOST, "50000", NULL,
      "training images"},
     {SYNTH, "test", "N", WHOLE, AT(synth_test), 1, CIFAR10_MOST, "10000", NULL, "test images"},
@@ -141,6 +185,26 @@ static bool wrong_value(const struct option_row *row, const char *text, struct e
                      row->type == WHOLE ? 17 : 9, row->most);
 }
 
+/* Whether a text is one of "a|b|c". */
+static bool check_choice(const struct option_row *row, const char *text, struct error *error) {
+    char values[128] = "";
+    for (const char *at = row->metavar;; at++) {
+        const size_t length = strcspn(at, "|"), used = strlen(values);
+        const bool last = at[length] == '\0';
+        if (strlen(text) == length && strncmp(at, text, length) == 0)
+            return true;
+        snprintf(values + used, sizeof values - used, "%s%.*s",
+                 used == 0 ? ""
+                 : last    ? " or "
+                           : ", ",
+                 (int)length, at);
+        if (last)
+            return error_set(error, STATUS_USAGE, "--%s %s: %s is expected", row->name,
+                             text[0] != '\0' ? text : "''", values);
+        at += length;
+    }
+}
+
 /* A number is set even where it is refused: what is `initial` may lie beyond what a user can give
  * ("0" for all). */
 static bool parse_value(struct settings *settings, const struct option_row *row, const char *text,
@@ -152,12 +216,12 @@ static bool parse_value(struct settings *settings, const struct option_row *row,
     case FLAG:
         *(bool *)place = true;
         return true;
+    case CHOICE:
+        *(const char **)place = text;
+        return check_choice(row, text, error);
     case TEXT:
         if ((double)strlen(text) < row->least)
             return error_set(error, STATUS_USAGE, "--%s '': a name is expected", row->name);
-        if (row->at == AT(precision) && strcmp(text, "float32") != 0 && strcmp(text, "tf32") != 0)
-            return error_set(error, STATUS_USAGE, "--%s %s: float32 or tf32 is expected", row->name,
-                             text);
         *(const char **)place = text;
         return true;
     case WHOLE: {
@@ -193,6 +257,7 @@ static bool value_text(const struct settings *settings, const struct option_row 
     case FLAG:
         return false;
     case TEXT:
+    case CHOICE:
         return *name != NULL && (size_t)snprintf(text, size, "%s", *name) < size;
     case WHOLE:
         snprintf(text, size, "%lld", (long long)*(const int64_t *)place);
@@ -326,12 +391,24 @@ static const struct command_row *find_command(const char *name) {
     return NULL;
 }
 
+static void list_commands(char *list, size_t size) {
+    list[0] = '\0';
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        snprintf(list + strlen(list), size - strlen(list), "%s%s",
+                 i == 0                   ? ""
+                 : i == COMMAND_COUNT - 1 ? " or "
+                                          : ", ",
+                 COMMANDS[i].name);
+}
+
 static bool find_which(struct settings *settings, int *argc, char ***argv, struct error *error) {
     static char program[64];
+    char names[128];
     const char *path = *argc > 0 ? (*argv)[0] : ""; /* whoever starts a program may leave it out */
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     const bool prefixed = strncmp(name, "cifar-", strlen("cifar-")) == 0;
     const struct command_row *row = prefixed ? find_command(name + strlen("cifar-")) : NULL;
+    list_commands(names, sizeof names);
     settings->program = "cifar";
     if (row == NULL && *argc > 1) {
         const char *word = (*argv)[1];
@@ -343,14 +420,11 @@ static bool find_which(struct settings *settings, int *argc, char ***argv, struc
         (*argc)--;
         (*argv)++;
         if (row == NULL)
-            return error_set(
-                error, STATUS_USAGE,
-                "'%s' is no command; train, test, classes, synth or verify is expected first",
-                word);
+            return error_set(error, STATUS_USAGE, "'%s' is no command; %s is expected first", word,
+                             names);
     }
     if (row == NULL)
-        return error_set(error, STATUS_USAGE,
-                         "a command is expected first: train, test, classes, synth or verify");
+        return error_set(error, STATUS_USAGE, "a command is expected first: %s", names);
     settings->command = row->command;
     snprintf(program, sizeof program, "cifar-%s", row->name);
     settings->program = program;
@@ -396,6 +470,26 @@ static const char *beside(const char *model) {
     return path;
 }
 
+static const struct command_row *command_of(const struct settings *settings) {
+    const struct command_row *row = COMMANDS;
+    while (row->command != settings->command)
+        row++;
+    return row;
+}
+
+static bool check_words(struct settings *settings, struct error *error) {
+    const struct command_row *row = command_of(settings);
+    if (settings->word_count > row->most)
+        return error_set(error, STATUS_USAGE, "'%s': no such word is expected here",
+                         settings->words[row->most]);
+    bool good = settings->word_count >= row->least;
+    for (int i = 0; i < settings->word_count; i++)
+        good = good && settings->words[i][0] != '\0';
+    if (row->command == COMMAND_VERIFY)
+        settings->state = settings->word_count > 0 ? settings->words[0] : "last.ckpt";
+    return good || error_set(error, STATUS_USAGE, "%s is expected", row->meaning);
+}
+
 static bool parse_options(struct settings *settings, int argc, char **argv, struct error *error) {
     struct option known[OPTION_COUNT + 1] = {{0}};
     const struct option_row *rows[OPTION_COUNT];
@@ -423,17 +517,11 @@ static bool parse_options(struct settings *settings, int argc, char **argv, stru
     }
     if (settings->command == COMMAND_TRAIN && settings->last == NULL)
         settings->last = settings->state != NULL ? settings->state : beside(settings->model);
-    if (settings->command == COMMAND_SYNTH)
-        settings->folder = optind < argc ? argv[optind++] : "";
-    if (settings->command == COMMAND_VERIFY)
-        settings->state = optind < argc ? argv[optind++] : "last.ckpt";
-    if (optind < argc)
-        return error_set(error, STATUS_USAGE, "'%s': no such word is expected here", argv[optind]);
-    if (settings->folder != NULL && settings->folder[0] == '\0')
-        return error_set(error, STATUS_USAGE, "the folder to draw the data set into is expected");
-    if (settings->state != NULL && settings->state[0] == '\0')
-        return error_set(error, STATUS_USAGE, "the name of a training state is expected");
-    return true;
+    if (settings->json && settings->csv)
+        return error_set(error, STATUS_USAGE, "--json and --csv: one of them is expected");
+    settings->words = argv + optind;
+    settings->word_count = argc - optind;
+    return check_words(settings, error);
 }
 
 bool settings_parse(struct settings *settings, int argc, char **argv, struct error *error) {
@@ -450,9 +538,9 @@ bool settings_parse(struct settings *settings, int argc, char **argv, struct err
 
 /* ---- help ---- */
 
-/* Prints text that begins at column 22, broken between words before column 80. */
+/* Prints text that begins at column LEFT, broken between words before column RIGHT. */
+enum { LEFT = 22, RIGHT = 80 };
 static void print_wrapped(const char *text) {
-    enum { LEFT = 22, RIGHT = 80 };
     for (int column = LEFT; *text != '\0'; text += strspn(text, " ")) {
         const int length = (int)strcspn(text, " ");
         const bool breaks = column + 1 + length > RIGHT;
@@ -473,7 +561,7 @@ void settings_help(const struct settings *settings) {
         printf("\n'cifar COMMAND --help' tells more of each.\n");
         return;
     }
-    const struct command_row *command = find_command(settings->program + strlen("cifar-"));
+    const struct command_row *command = command_of(settings);
     printf("Usage: cifar-%s%s [options]\n%s\n\n", command->name, command->words, command->summary);
     for (int i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &OPTIONS[i];
@@ -481,7 +569,7 @@ void settings_help(const struct settings *settings) {
             continue;
         char left[40], help[256], right[300];
         snprintf(left, sizeof left, "--%s %s", row->name, row->metavar ? row->metavar : "");
-        printf("  %-18s  ", left);
+        printf(strlen(left) < LEFT - 2 ? "  %-20s" : "  %s\n                      ", left);
         const char *initial = row->shown ? row->shown : row->initial;
         snprintf(help, sizeof help, "%s", row->help);
         for (int k = 0; row->at == AT(device) && device_name(k) != NULL; k++)

@@ -14,8 +14,11 @@ enum command {
     COMMAND_TRAIN = 1,
     COMMAND_TEST = 2,
     COMMAND_CLASSES = 4,
-    COMMAND_SYNTH = 8,
-    COMMAND_VERIFY = 16,
+    COMMAND_PREDICT = 8,
+    COMMAND_EXPORT = 16,
+    COMMAND_IMPORT = 32,
+    COMMAND_SYNTH = 64,
+    COMMAND_VERIFY = 128,
 };
 
 struct settings {
@@ -27,15 +30,20 @@ struct settings {
     const char *device, *precision, *model, *last;
     const char *state;      /* of the run to go on with, to judge or to verify; NULL: a new one */
     const char *log, *grid; /* NULL: none */
-    const char *folder;     /* of cifar-synth: its one word */
+    const char *onnx, *crop;
+    char *const *words; /* that are no options */
+    int word_count;
     int64_t epochs, batch, seed, log_every;
     int64_t save_every;              /* 0: after each epoch only */
     int64_t keep;                    /* training states, 1 or more */
     int64_t threads, limit;          /* 0: all */
     int64_t synth_train, synth_test; /* images to draw */
+    int64_t top, opset;
     double lr, weight_decay;
+    double test_share;  /* of the pictures of each class */
     bool model_adopted; /* its name is the one that the state gives it */
-    bool quiet, json, confusion, overwrite, stop_if_unsaved;
+    bool quiet, json, csv, confusion, overwrite, stop_if_unsaved;
+    bool keep_batchnorm, softmax, pixels, bgr;
 };
 
 /* Reads the command from the program's name (cifar-train) or else its first word (cifar train),

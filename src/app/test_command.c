@@ -95,6 +95,6 @@ bool command_test(const struct settings *given, struct error *error) {
     if (s.grid[0] == '\0')
         s.grid = NULL;
     /* a picture that cannot be written is found out before the test, not after */
-    return (s.grid == NULL || outputs_check_picture("grid", s.grid, error)) &&
+    return (s.grid == NULL || outputs_check_file("grid", s.grid, PICTURE, error)) &&
            workplace_judge(&s, report, error);
 }

@@ -20,19 +20,28 @@ static bool adopt_run(struct workplace *w, struct settings *settings, struct err
     return settings_adopt(settings, &w->about, error);
 }
 
+int workplace_threads(const struct settings *settings) {
+    return (int)(settings->threads > 0 ? settings->threads : cores_count(""));
+}
+
+bool workplace_open_device(struct device **device, const struct settings *settings,
+                           struct error *error) {
+    const struct device_options options = {
+        .threads = workplace_threads(settings),
+        .tf32 = strcmp(settings->precision, "tf32") == 0,
+    };
+    return device_open(device, settings->device, &options, error);
+}
+
 bool workplace_open(struct workplace *w, struct settings *settings, bool training,
                     struct error *error) {
     *w = (struct workplace){0};
     if (!training && settings->state != NULL && !adopt_run(w, settings, error))
         return false;
-    w->threads = (int)(settings->threads > 0 ? settings->threads : cores_count(""));
+    w->threads = workplace_threads(settings);
     const char *dir = settings->data ? settings->data : getenv("CIFAR10_DIR");
-    const struct device_options options = {
-        .threads = w->threads,
-        .tf32 = strcmp(settings->precision, "tf32") == 0,
-    };
     bool good =
-        device_open(&w->device, settings->device, &options, error) &&
+        workplace_open_device(&w->device, settings, error) &&
         cifar10_find(w->folder, dir != NULL && dir[0] != '\0' ? dir : DEFAULT_DATA, error) &&
         cifar10_load_names(&w->names, w->folder, error) &&
         cifar10_load(&w->test, w->folder, &w->names, CIFAR10_TEST, 0, error) &&
@@ -54,7 +63,11 @@ void workplace_close(struct workplace *w) {
 }
 
 const char *workplace_data_kind(const struct workplace *w) {
-    return w->synthetic ? "synthetic images, drawn by cifar-synth: not CIFAR-10" : "CIFAR-10";
+    if (w->synthetic)
+        return "synthetic images, drawn by cifar-synth: not CIFAR-10";
+    return cifar10_compare_names(&w->names, &cifar10_official_names) == CIFAR10_CLASSES
+               ? "CIFAR-10"
+               : "images of other classes: not CIFAR-10";
 }
 
 /* Whether the model is of the run whose state was named, if it was found by that. */
@@ -80,7 +93,7 @@ static bool check_classes(const struct model *m, const struct workplace *w,
                          "%s: knows %d classes, but the data in %s has %d; name the data that it "
                          "is for with --data",
                          settings->model, own, w->folder, others);
-    if (label < CIFAR10_CLASSES)
+    if (label < others)
         print_warning(settings->program, "%s: its class %d is '%s', but that of %s is '%s'",
                       settings->model, label, m->classes.name[label], w->folder,
                       w->names.name[label]);

@@ -15,6 +15,13 @@ struct workplace {
     struct device *device;
 };
 
+/* The threads that settings ask for, or as many as there are cores for this process. */
+int workplace_threads(const struct settings *settings);
+
+/* Opens the device that settings name. Errors: STATUS_DEVICE. */
+bool workplace_open_device(struct device **device, const struct settings *settings,
+                           struct error *error);
+
 /* Opens the device, finds and loads the data (the training part, as far as settings->limit, only if
  * `training`). Who does not train but names a state gets the names of its run's model and data,
  * borrowed from the workplace.

@@ -132,7 +132,7 @@ class Commands(unittest.TestCase):
     # --- Names: one executable, called by its name or by its first word.
 
     def test_names(self):
-        for command in "train", "test", "classes", "synth", "verify":
+        for command in "train", "test", "classes", "predict", "export", "import", "synth", "verify":
             text = run(f"cifar-{command} --help")
             self.assertEqual([run(f"cifar {command} --help"), run(f"cifar-{command} -h")], [text, text])
             self.has(text, f"^Usage: cifar-{command}", "^Exit status: 0 done.* 5 device,$",
@@ -140,7 +140,7 @@ class Commands(unittest.TestCase):
             self.assertEqual(run(f"cifar-{command} --version"), version)
         self.has(version, r"\Acifar [0-9]+\.[0-9]+\.[0-9]+$", "^device openblas: built with OpenBLAS [0-9.]+$",
                  "^device cpu: kernels for (AVX|any processor)", "^device cuda: not built in",
-                 "^libpng [0-9.]+, jansson [0-9.]+$")
+                 "^libpng [0-9.]+, jansson [0-9.]+, ONNX: (protobuf-c [0-9.]+|not built in)$")
         text = run("cifar --help")
         self.assertEqual(run("cifar -h"), text)
         self.has(text, "train .*", "synth ")
@@ -516,6 +516,46 @@ class Commands(unittest.TestCase):
         write("huge.ckpt", read(golden)[:-96000] + struct.pack("<f", 3e38) * 24000)
         for command in "cifar-test --grid=", "cifar-classes":
             self.holds(run_json(f"{command} --model huge.ckpt --json", assumed), loss=None)
+
+    # --- ONNX. What is in the file net/onnx_test.c reads, and others run it for scripts/onnx_test.
+
+    @unittest.skipUnless(os.environ["ONNX"] == "ON", "ONNX is not built")
+    def test_text_and_file_of_an_export(self):
+        out = run("cifar-export")
+        kilobytes = f"{size('ImageClassifier.onnx') / 1000:.0f}"
+        self.has(out, f"^model +best.ckpt: test accuracy {about('best.ckpt')['test_accuracy']} %$",
+                 f"^ONNX +ImageClassifier.onnx: opset 9, IR version 4, {kilobytes} kB, batch norm.* folded into the conv",
+                 r"^input +modelInput: float \[batch_size, 3, 32, 32\], planes red, green, blue; .* \(p - 127.5\) / 127.5$",
+                 r"^output +modelOutput: float \[batch_size, 10\], logits$", f"^classes {', '.join(names)}$")
+        first = read("ImageClassifier.onnx")
+        for text in names[0], "training.seed", about("best.ckpt")["test_accuracy"], "training.trained_on", "synthetic im":
+            self.assertIn(text.encode(), first)
+        for text in "xxh3", "fingerprint", "last.ckpt", os.getcwd():  # no digest, no path
+            self.assertNotIn(text.encode(), first)
+        self.assertEqual(run("cifar-export"), out)  # over the first, with the same bytes
+        self.assertEqual(read("ImageClassifier.onnx"), first)
+        out = run("cifar-export --model last.ckpt --onnx e.onnx --opset 17 --keep-batchnorm --softmax --pixels --bgr")
+        self.has(out, "^ONNX +e.onnx: opset 17, IR version 8, [0-9]+ kB, batch normalisation kept$",
+                 "^input .*, planes blue, green, red; pixels as they are, 0 to 255$", "^output .*, probabilities$",
+                 "^model +last.ckpt$")
+        write("empty.onnx", b"")
+        run("cifar-export --onnx empty.onnx")
+        self.assertEqual(read("empty.onnx"), first)
+
+        # Without a data set, also PyTorch's; nothing acts on a terminal.
+        golden = os.environ["GOLDEN"] + "/after3.safetensors"
+        self.has(run(f"cifar-export --model {golden} --onnx g.onnx", "^cifar-export: warning: .*after3.safetensors: does "
+                     "not name its classes; CIFAR-10's names are assumed$"), "^model +.*after3.safetensors$",
+                 "^classes airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck$")
+        change("best.ckpt", "rude.ckpt", pack, test_accuracy="1\x1b[31m", crc32=None, program=None)
+        self.has(run("cifar-export --model rude.ckpt --onnx g.onnx"), r"accuracy 1\?\[31m %$")
+
+    @unittest.skipIf(os.environ["ONNX"] == "ON", "ONNX is built")
+    def test_an_export_without_onnx(self):
+        process = start("cifar-export --onnx none.onnx", stderr=subprocess.PIPE)
+        self.has(process.communicate()[1].decode(), r"\Acifar-export: none.onnx: this build writes no ONNX models; install "
+                 r"libprotobuf-c-dev, protobuf-c-compiler and libonnx-dev .*-DCIFAR_ONNX=ON\n\Z")
+        self.assertEqual((process.returncode, os.path.exists("none.onnx")), (1, False))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,12 @@ cifar-synth other --seed 1 --train 20 --test 10 >/dev/null
 cp other/test_batch.bin renamed.bin
 head -c 3073 /dev/zero | tr "\0" x >as-long-as-a-batch
 cifar-test --data good --grid picture.png >/dev/null
+mkdir -p kinds/one kinds/inner/a kinds/eleven/{a..k} kinds/odd/größer kinds/odd/b kinds/none/{a,b} kinds/{few,loop,twice}/{a,b}
+ln -s .. kinds/loop/c
+ln -s a kinds/twice/c
+cp picture.png kinds/one/loose.png
+for folder in none/a few/a few/b; do cp picture.png "kinds/$folder/"; done
+printf '\010\004\072\000\102\000' >model.onnx # a version, and an empty graph and list of opsets: a model, of a kind
 cifar-synth larger --train 25 --test 10 >/dev/null
 copy renamed && printf '%s\n' disc ring {c..j} >renamed/batches.meta.txt
 copy official && rm official/batches.meta.txt

@@ -122,6 +122,11 @@ cp shown gpu.json
 runs 'test on the CPU' cifar-test --data data --model gpu.ckpt --grid '' --json --device openblas
 check 'the same accuracy' test "$(grep -oE '"accuracy": [0-9.]+' shown | head -1)" = \
     "$(grep -oE '"accuracy": [0-9.]+' gpu.json | head -1)"
+cifar-test --data data --model gpu.ckpt --grid picture.png --device cpu >/dev/null
+runs 'predictions on the GPU' on_gpu cifar-predict picture.png picture.png --model gpu.ckpt --device cudnn
+cp shown gpu.txt
+runs 'predictions on the CPU' on_gpu cifar-predict picture.png picture.png --model gpu.ckpt --device openblas
+check 'are the same' cmp shown gpu.txt
 check 'classes on the GPU' on_gpu cifar-classes --data data --model gpu.ckpt --batch 7
 runs 'TF32 where it is allowed' on_gpu FAKE_GPU_LOG=tf32 "${run[@]}" --precision tf32 --model tf32.ckpt
 check 'TF32 is named' has shown 'float32 and TF32$'

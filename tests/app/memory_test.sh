@@ -60,6 +60,9 @@ core=${OPENBLAS_CORETYPE-}
 each_allocation_fails 0 "$work/1" cifar-test --data "$data" --threads 1 --device openblas
 [[ -n $core ]] || unset OPENBLAS_CORETYPE
 each_allocation_fails 0 "$work/1" cifar-classes --data "$data" --threads 1 --confusion --json
+(cd "$work/1" && cifar-test --data "$data" --grid picture.png >/dev/null)
+each_allocation_fails 0 "$work/1" cifar-predict --threads 1 picture.png
+[[ $ONNX == OFF ]] || each_allocation_fails 0 "$work/1" cifar-export
 # A folder is not a child's own, so this is a run for each.
 mkdir "$work/synth" && cd "$work/synth"
 for ((n = 1; n <= 40; n++)); do
@@ -109,6 +112,7 @@ for how in '1 --device cpu' '2 --device cpu' '1 --device openblas' '2 --device o
     small cifar-train --quiet --resume last.ckpt --epochs 2 "${how[@]}"
     small cifar-test --data "$data" "${how[@]}"
     small cifar-classes --data "$data" --json "${how[@]}"
+    small cifar-predict predictions.png "${how[@]}"
     rm new.*
 done
 

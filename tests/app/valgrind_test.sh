@@ -25,6 +25,12 @@ finds_nothing 2 cifar-train --data data
 finds_nothing 4 cifar-train --resume best.ckpt
 finds_nothing 0 cifar-test --data data
 finds_nothing 0 cifar-classes --data data --confusion --json
+finds_nothing 0 cifar-predict predictions.png --grid seen.png
+finds_nothing 3 cifar-predict . nowhere.png --json
+[[ $ONNX == OFF ]] || finds_nothing 0 cifar-export
+[[ $ONNX == OFF ]] || finds_nothing 0 cifar-export --keep-batchnorm --pixels --bgr --softmax
+mkdir -p own/a own/b && for i in {1..9}; do cp predictions.png "own/a/$i.png" && cp seen.png "own/b/$i.png"; done
+finds_nothing 0 cifar-import own made
 finds_nothing 6 cifar-train --data data --overwrite --batch 2 --lr 1e30
 finds_nothing 0 cifar-train --data data --overwrite --epochs 1 --batch 2 --device openblas --quiet
 finds_nothing 4 cifar-test --data data --model run.jsonl

@@ -52,27 +52,39 @@ static inline bool fuzz_parse(struct settings *settings, const char **words, str
  * not have, 0. */
 static inline void fuzz_check_settings(const struct settings *s) {
     const bool train = s->command == COMMAND_TRAIN, synth = s->command == COMMAND_SYNTH;
-    const bool verify = s->command == COMMAND_VERIFY, judge = !train && !synth && !verify;
-    require(!judge || s->command == COMMAND_TEST || s->command == COMMAND_CLASSES);
+    const bool judge = s->command == COMMAND_TEST || s->command == COMMAND_CLASSES;
+    const bool predict = s->command == COMMAND_PREDICT, import = s->command == COMMAND_IMPORT;
+    const bool verify = s->command == COMMAND_VERIFY, export = s->command == COMMAND_EXPORT;
+    require(train + judge + predict + export + import + synth + verify == 1);
     require(s->seed >= 0 && s->limit >= 0 && s->limit <= 1000000000);
     require(s->save_every >= 0 && s->save_every <= 1000000000);
     require(s->threads >= 0 && s->threads <= 1024);
-    require(synth || verify ? s->batch == 0 : s->batch >= 1 && s->batch <= 1000000);
+    require(train || judge ? s->batch >= 1 && s->batch <= 1000000 : s->batch == 0);
     require(train ? s->epochs >= 1 && s->epochs <= 1000000 : s->epochs == 0);
     require(train ? s->log_every >= 1 && s->log_every <= 1000000000 : s->log_every == 0);
     require(s->lr >= 0 && s->lr <= 1e30 && s->weight_decay >= 0 && s->weight_decay <= 1e30);
     require(synth ? s->synth_train >= 5 && s->synth_train <= 1000000 : s->synth_train == 0);
     require(synth ? s->synth_test >= 1 && s->synth_test <= 1000000 : s->synth_test == 0);
-    require((s->grid != NULL) == (s->command == COMMAND_TEST));
-    require((s->folder != NULL) == synth && (!synth || s->folder[0] != '\0'));
+    require(predict || (s->grid != NULL) == (s->command == COMMAND_TEST));
+    require(predict ? s->top >= 1 && s->top <= 10 : s->top == 0);
+    require(export ? s->opset >= 7 && s->opset <= 21 && s->onnx[0] != '\0' : s->opset == 0);
+    require(import ? s->test_share >= 0 && s->test_share <= 0.9 : s->test_share == 0);
+    require(predict ? s->word_count >= 1 : s->word_count <= 2);
+    require(!synth || s->word_count == 1);
+    require(!import || s->word_count == 2);
+    require(!(train || judge || export) || s->word_count == 0);
+    for (int i = 0; i < s->word_count; i++)
+        require(s->words[i][0] != '\0');
+    if (predict || import)
+        require(strcmp(s->crop, "center") == 0 || strcmp(s->crop, "squash") == 0);
     require(train ? s->keep >= 1 && s->keep <= 10 : s->keep == 0);
-    require(verify ? s->state != NULL && s->state[0] != '\0' : !synth || s->state == NULL);
-    if (train || judge) {
+    require(verify ? s->state != NULL : train || judge || s->state == NULL);
+    if (train || judge || predict) {
         require(s->device[0] != '\0' && s->model[0] != '\0');
         require(strcmp(s->precision, "float32") == 0 || strcmp(s->precision, "tf32") == 0);
     }
     require(!train || s->last[0] != '\0');
-    const char *texts[] = {s->data, s->state, s->log, s->grid, s->folder};
+    const char *texts[] = {s->data, s->state, s->log, s->grid, s->onnx};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         require(texts[i] == NULL || strlen(texts[i]) < SIZE_MAX); /* reads all of it */
 }

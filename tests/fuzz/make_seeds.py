@@ -344,7 +344,7 @@ def batches_seeds():
 # ---- command lines: the input's form is told in settings_fuzz.c ----
 
 PROGRAMS = ["cifar", "cifar-train", "cifar-test", "cifar-classes", "cifar-synth", "unknown", "",
-            None, "cifar-verify"]
+            None, "cifar-verify", "cifar-predict", "cifar-export", "cifar-import"]
 
 
 def settings_seeds():
@@ -375,6 +375,12 @@ def settings_seeds():
         "cifar-synth": [["dir"], [], [""], ["dir", "other"], ["--train=5", "--test=1", "dir"],
                         ["--train=4", "dir"], ["--seed=3", "--", "--dir"], ["--help"]],
         "cifar-verify": [[], ["last.ckpt"], ["--model=m", "--log", "l", "s"], ["--epochs=5"], ["a", "b"]],
+        "cifar-predict": [[], ["a.png"], ["-", "b", "--top=10"], ["x", "--top=11"], [""], ["a", ""], ["--", "--json"],
+                          ["p", "--crop", "squash", "--json", "--csv"], ["p", "--crop=c"], ["p", "--grid="]],
+        "cifar-export": [[], ["--opset=7", "--softmax", "--pixels"], ["--opset=22"], ["--onnx="], ["word"],
+                         ["--onnx", "o", "--model=m", "--bgr", "--keep-batchnorm"]],
+        "cifar-import": [["a", "b"], ["a"], ["a", "b", "c"], ["a", ""], ["a", "b", "--test", "0.9", "--seed=1"],
+                         ["a", "b", "--test=1"], ["a", "b", "--test=-0"], ["a", "b", "--crop=center"]],
         "unknown": [[], ["train", "--epochs=2"], ["--help"]],
         "": [[], ["train"]],
         None: [[]],
@@ -388,9 +394,11 @@ def settings_seeds():
     names = ["data", "epochs", "batch", "lr", "weight-decay", "seed", "device", "precision",
              "threads", "model", "last", "save-every", "keep", "stop-if-unsaved", "state", "resume",
              "overwrite", "log", "log-every",
-             "limit", "quiet", "grid", "confusion", "json", "train", "test", "help", "version"]
+             "limit", "quiet", "grid", "confusion", "json", "train", "test", "help", "version", "top", "crop", "csv", "onnx", "opset",
+             "keep-batchnorm", "softmax", "pixels", "bgr"]
     write_dictionary("settings", [f"--{name}" for name in names] + [f"--{name}=" for name in names] +
-                     ["\0", "\n", "\0--", "-h", "train", "test", "classes", "synth", "cpu", "auto",
+                     ["\0", "\n", "\0--", "-h", "train", "test", "classes", "predict", "export", "import", "synth",
+                      "cpu", "auto", "center", "squash",
                       "tf32", "float32", "1e30", "nan", "inf", "0x", "1e-320", "1000000",
                       "1000000000", "9223372036854775807"])
 

@@ -12,8 +12,8 @@
 
 /* The last one: a process may be started without even a name. */
 static const char *const PROGRAMS[] = {
-    "cifar", "cifar-train", "cifar-test",  "cifar-classes", "cifar-synth", "/bin/cifar-unknown",
-    "",      NULL,          "cifar-verify"};
+    "cifar", "cifar-train", "cifar-test",   "cifar-classes", "cifar-synth",  "/bin/cifar-unknown",
+    "",      NULL,          "cifar-verify", "cifar-predict", "cifar-export", "cifar-import"};
 enum { PROGRAM_COUNT = sizeof PROGRAMS / sizeof *PROGRAMS, MOST_WORDS = 60 };
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
