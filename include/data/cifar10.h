@@ -36,7 +36,7 @@ struct cifar10_names {
 /* How many there are. */
 int cifar10_count_names(const struct cifar10_names *names);
 
-/* Whether it can be one: 1 to 31 bytes of printable ASCII, nothing that a terminal would act on. */
+/* Whether it can be one: 1 to 31 bytes of UTF-8 without control characters. */
 bool cifar10_can_be_name(const char *text);
 
 /* The first label that two call by different names, or CIFAR10_CLASSES. */
@@ -70,7 +70,7 @@ uint64_t cifar10_fingerprint(const struct cifar10 *images, uint64_t seed);
 
 void cifar10_free(struct cifar10 *images);
 
-/* Reads the class names from batches.meta.txt in the folder: one to ten lines of printable ASCII.
+/* Reads the class names from batches.meta.txt in the folder: one to ten lines, each a name.
  * Without that file they are the official ones. Errors (STATUS_DATA): a file that holds anything
  * else. */
 bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct error *error);

@@ -15,7 +15,7 @@ enum { ONNX_CLASS = 31 }; /* bytes of the longest name of a class */
 
 struct onnx_options {
     int opset;
-    const char *const *classes; /* their names, by label: printable ASCII */
+    const char *const *classes; /* their names, by label: UTF-8 without control characters */
     int class_count;            /* the outputs that there are; more of the network's are left out */
     bool keep_batchnorm;        /* else it is folded into the convolutions, in double */
     bool softmax;               /* probabilities instead of logits */

@@ -34,11 +34,10 @@ bool classes_find(struct cifar10_names *names, bool *told, const struct metadata
             snprintf(names->name[i], CIFAR10_NAME, "%s", name);
     }
     json_decref(list);
-    return good ||
-           error_set(
-               error, STATUS_CHECKPOINT,
-               "%s: its metadata's %s is %.80s; a JSON array of the names of "
-               "one to ten classes, each of 1 to %d bytes of printable ASCII, is expected: the "
-               "file is damaged or was changed",
-               path, classes_key, text, CIFAR10_NAME - 1);
+    return good || error_set(error, STATUS_CHECKPOINT,
+                             "%s: its metadata's %s is %.80s; a JSON array of the names of "
+                             "one to ten classes, each of 1 to %d bytes of UTF-8 without control "
+                             "characters, is expected: the "
+                             "file is damaged or was changed",
+                             path, classes_key, text, CIFAR10_NAME - 1);
 }

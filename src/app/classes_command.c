@@ -2,6 +2,7 @@
 #include "app/print.h"
 #include "app/workplace.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,7 +56,7 @@ static void print_classes(const struct evaluation *e, const struct cifar10_names
     printf("%-12s  accuracy%*s  precision  images\n", "class", bars ? PRINT_BAR + 2 : 0, "");
     for (int i = 0; i < cifar10_count_names(names); i++) {
         const struct class_report r = class_report(e, i);
-        printf("%-12s ", names->name[i]);
+        print_column(names->name[i], -13, INT_MAX);
         print_per_cent(r.accuracy);
         if (bars)
             print_bar(r.accuracy);
@@ -73,10 +74,10 @@ static void print_confusion(const struct evaluation *e, const struct cifar10_nam
     const int classes = cifar10_count_names(real);
     printf("\nReal class (row) and prediction (column), images:\n%-12s", "");
     for (int i = 0; i < classes; i++)
-        printf(" %7.7s", predicted->name[i]);
+        print_column(predicted->name[i], 8, 7);
     printf("\n");
     for (int i = 0; i < classes; i++) {
-        printf("%-12s", real->name[i]);
+        print_column(real->name[i], -12, INT_MAX);
         for (int k = 0; k < classes; k++)
             printf(" %7lld", (long long)e->confusion[i][k]);
         printf("\n");

@@ -69,11 +69,10 @@ static bool add_class(struct import *import, const char *name, struct error *err
                               "holds more than ten folders; the network has ten outputs, so up to "
                               "ten classes, a folder each, are expected");
     if (!cifar10_can_be_name(name))
-        return error_set_file(
-            error, STATUS_DATA, dir,
-            "its folder '%s' cannot be a class's name; 1 to %d bytes of printable "
-            "ASCII are expected: rename it",
-            name, CIFAR10_NAME - 1);
+        return error_set_file(error, STATUS_DATA, dir,
+                              "its folder '%s' cannot be a class's name; 1 to %d bytes of UTF-8 "
+                              "without control characters are expected: rename it",
+                              name, CIFAR10_NAME - 1);
     strcpy(import->names.name[import->all.classes++], name);
     return true;
 }
@@ -192,8 +191,9 @@ static void print_table(const struct import *import, const struct data_set *set)
     printf("%-12s  training    test  left out\n", "class");
     for (int k = 0; k < import->all.classes; k++) {
         const struct class_count *c = &import->counts[k];
-        printf("%-12s  %8lld  %6lld  %8lld\n", import->names.name[k], (long long)c->train,
-               (long long)c->test, (long long)c->left_out);
+        print_column(import->names.name[k], -12, INT_MAX);
+        printf("  %8lld  %6lld  %8lld\n", (long long)c->train, (long long)c->test,
+               (long long)c->left_out);
     }
     print_line("%s: %lld training and %lld test images of %d classes", set->folder,
                (long long)set->train.count, (long long)set->test.count, import->all.classes);

@@ -6,6 +6,7 @@
 #include "app/workplace.h"
 #include "base/memory.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +65,9 @@ static void print_text(const struct prediction *p, const char *path, const struc
                  i == 0 ? ":" : ",", p->model.classes.name[r->class[i]], 100 * r->probability[i]);
     print_line("%s%s", path, line);
     for (int i = 0; i < p->top && p->terminal; i++) {
-        printf("  %-12s %6.2f %%", p->model.classes.name[r->class[i]], 100 * r->probability[i]);
+        printf("  ");
+        print_column(p->model.classes.name[r->class[i]], -12, INT_MAX);
+        printf(" %6.2f %%", 100 * r->probability[i]);
         print_bar(100 * r->probability[i]);
         printf("\n");
     }

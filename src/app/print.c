@@ -5,11 +5,13 @@
 #include "base/text.h"
 
 #include <langinfo.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 static void print(FILE *to, const char *before, const char *format, va_list arguments)
     __attribute__((format(printf, 3, 0)));
@@ -33,6 +35,40 @@ void print_warning(const char *program, const char *format, ...) {
     va_start(arguments, format);
     print(stderr, before, format, arguments);
     va_end(arguments);
+}
+
+/* The columns of a text, or of as much of it as takes no more than `most`: `length` bytes. */
+static int measure(const char *text, int most, int *length) {
+    mbstate_t state = {0};
+    int columns = 0;
+    for (*length = 0; text[*length] != '\0';) {
+        wchar_t character;
+        size_t bytes = mbrtowc(&character, text + *length, MB_CUR_MAX, &state);
+        int width = 1;
+        if (bytes > MB_CUR_MAX) { /* none in this locale: bytes as they are */
+            bytes = 1;
+            state = (mbstate_t){0};
+        } else if (wcwidth(character) >= 0) {
+            width = wcwidth(character);
+        }
+        if (columns + width > most)
+            break;
+        columns += width;
+        *length += (int)bytes;
+    }
+    return columns;
+}
+
+int print_width(const char *text) {
+    int unused;
+    return measure(text, INT_MAX, &unused);
+}
+
+void print_column(const char *text, int width, int most) {
+    int length;
+    const int columns = measure(text, most, &length), blank = abs(width) - columns;
+    printf("%*s%.*s%*s", width > 0 && blank > 0 ? blank : 0, "", length, text,
+           width < 0 && blank > 0 ? blank : 0, "");
 }
 
 void print_bar(double per_cent) {

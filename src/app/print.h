@@ -10,6 +10,13 @@ void print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void print_warning(const char *program, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* How many columns a text takes on a terminal, where a character may be several bytes and take two.
+ */
+int print_width(const char *text);
+
+/* As printf("%*.*s", width, most, text), but in columns. */
+void print_column(const char *text, int width, int most);
+
 /* Prints a share of 100 % as a bar of up to PRINT_BAR characters, blank to its end. */
 enum { PRINT_BAR = 25 };
 void print_bar(double per_cent);

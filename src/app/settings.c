@@ -273,13 +273,6 @@ static bool value_text(const struct settings *settings, const struct option_row 
     return false;
 }
 
-/* Nothing that a terminal would act on. */
-static bool is_clean(const char *name) {
-    char text[METADATA_VALUE];
-    snprintf(text, sizeof text, "%s", name);
-    return strcmp(text_clean(text), name) == 0;
-}
-
 bool settings_record(const struct settings *settings, bool all, struct metadata *about,
                      struct error *error) {
     for (const struct option_row *row = OPTIONS; row < OPTIONS + OPTION_COUNT; row++) {
@@ -289,7 +282,7 @@ bool settings_record(const struct settings *settings, bool all, struct metadata 
         const char *const *name = (const void *)((const char *)settings + row->at);
         if (is_path(row) && *name != NULL &&
             (!file_name_beside(text, sizeof text, *name, settings->last) || !metadata_holds(text) ||
-             !is_clean(text)))
+             !text_is_clean(text)))
             return error_set(error, STATUS_USAGE,
                              "--%s %.60s: a run must find its files again when it goes on, and its "
                              "state can keep only names in UTF-8 of at most %d bytes, without "
@@ -315,7 +308,7 @@ static bool adopt_path(const struct option_row *row, struct metadata *about, con
                        const char *state, struct error *error) {
     const char *name = metadata_get(about, key);
     char path[METADATA_VALUE];
-    if (!is_clean(name))
+    if (!text_is_clean(name))
         return refuse(state, key, "has control characters in it", error);
     if (!file_path_beside(path, sizeof path, name, state))
         return refuse(state, key, "is too long a name here", error);

@@ -5,6 +5,7 @@
 #include "app/workplace.h"
 #include "base/memory.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,8 @@ static void print_labels(const struct workplace *w, const struct judgement *j, i
         for (int i = 0; i < count; i++) {
             const char *real = w->names.name[w->test.records[(size_t)i * CIFAR10_RECORD]];
             const char *guess = j->model.classes.name[j->evaluator.predicted[i]];
-            const size_t widest = strlen(real) > strlen(guess) ? strlen(real) : strlen(guess);
-            printf(" %*s", widest > 5 ? (int)widest : 5, line == 0 ? real : guess);
+            const int a = print_width(real), b = print_width(guess), widest = a > b ? a : b;
+            print_column(line == 0 ? real : guess, 1 + (widest > 5 ? widest : 5), INT_MAX);
         }
         printf("\n");
     }

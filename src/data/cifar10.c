@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -206,10 +207,7 @@ void cifar10_free(struct cifar10 *images) {
 }
 
 bool cifar10_can_be_name(const char *text) {
-    size_t length = 0;
-    while (text[length] >= ' ' && text[length] <= '~')
-        length++;
-    return text[length] == '\0' && length > 0 && length < CIFAR10_NAME;
+    return text[0] != '\0' && strlen(text) < CIFAR10_NAME && text_is_clean(text);
 }
 
 int cifar10_count_names(const struct cifar10_names *names) {
@@ -253,16 +251,11 @@ bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct 
     for (char *line; (line = strsep(&rest, "\r\n")) != NULL;) {
         if (line[0] == '\0')
             continue; /* the original ends in an empty line */
-        for (const char *at = line; *at != '\0'; at++)
-            if (*at < ' ' || *at > '~') /* nothing that a terminal would act on */
-                return refuse(error, path,
-                              "byte %td is 0x%02x; names in printable ASCII are expected; without "
-                              "this file the official names are used",
-                              at - text, (unsigned char)*at);
-        if (label == CIFAR10_CLASSES || strlen(line) >= CIFAR10_NAME)
+        if (label == CIFAR10_CLASSES || !cifar10_can_be_name(line))
             return refuse(error, path,
-                          "byte %td: found '%.40s'; up to ten class names of at most %d bytes, "
-                          "one a line, are expected",
+                          "byte %td: found '%.40s'; up to ten class names of at most %d bytes of "
+                          "UTF-8 without control characters, one a line, are expected; without "
+                          "this file the official names are used",
                           line - text, line, CIFAR10_NAME - 1);
         snprintf(names->name[label++], CIFAR10_NAME, "%s", line);
     }

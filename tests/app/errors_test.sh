@@ -33,7 +33,7 @@ cifar-synth other --seed 1 --train 20 --test 10 >/dev/null
 cp other/test_batch.bin renamed.bin
 head -c 3073 /dev/zero | tr "\0" x >as-long-as-a-batch
 cifar-test --data good --grid picture.png >/dev/null
-mkdir -p kinds/one kinds/inner/a kinds/eleven/{a..k} kinds/odd/größer kinds/odd/b kinds/none/{a,b} kinds/{few,loop,twice}/{a,b}
+mkdir -p kinds/one kinds/inner/a kinds/eleven/{a..k} kinds/odd/$'a\e[31m' kinds/odd/b kinds/none/{a,b} kinds/{few,loop,twice}/{a,b}
 ln -s .. kinds/loop/c
 ln -s a kinds/twice/c
 cp picture.png kinds/one/loose.png

@@ -14,7 +14,7 @@ import zlib
 
 from commands_test import RECORD, contents, on_terminal, pixels, read, run, run_json, start, write
 
-FEWER = ["a cat", "b,dog", 'c"owl']
+FEWER = ["a cat", 'b,"dog', "猫"]
 
 
 def png(path, width, height, rgb):
@@ -269,7 +269,7 @@ class Import(unittest.TestCase):
                                                   r".*own/a cat/broken.png: is a PNG picture that is cut short.*\n"
                                                   r".*own/a cat: files that have no picture's name and were left out: 1\n\Z")
         self.assertRegex(out, r"(?m)^a cat +17 +3 +2$")
-        self.assertRegex(out, r"(?m)^b,dog +17 +3 +0$")
+        self.assertRegex(out, r'(?m)^b,"dog +17 +3 +0$')
         self.assertRegex(out, r"(?m)^set: 51 training and 9 test images of 3 classes$")
         self.assertEqual(read("set/batches.meta.txt").decode().splitlines(), FEWER)
         train = [r for i in range(1, 6) for r in records(f"set/data_batch_{i}.bin")]
@@ -295,6 +295,9 @@ class Import(unittest.TestCase):
         self.assertEqual(sum(map(sum, report["confusion"])), report["images"])
         text = run("cifar-classes --data fewer --model fewer.ckpt --confusion")
         self.assertEqual(len(text.splitlines()), len(run("cifar-classes --confusion").splitlines()) - 2 * 7)
+        shown = on_terminal("cifar-classes --data fewer --model fewer.ckpt --confusion", LC_ALL="C.UTF-8")
+        self.assertRegex(shown, r"(?m)^猫 {11} .* %")  # which takes two columns
+        self.assertRegex(shown, r'(?m)^ {12}   a cat  b,"dog      猫\r?$')
         test = run_json("cifar-test --data fewer --model fewer.ckpt --json --grid=")
         self.assertEqual({len(row) for row in test["logits"]}, {3})
         self.assertLessEqual(set(test["predicted"]), set(FEWER))

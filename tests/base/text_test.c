@@ -34,7 +34,24 @@ static void control_characters_go(void **state) {
     }
 }
 
+static void what_is_clean_is_shown_as_it_is(void **state) {
+    static const char *const CLEAN[] = {"", " a~", "\u00a0\u00e9\u00c2", "\u65e5\u672c",
+                                        "\U0001f408"};
+    static const char *const NOT[] = {"\n",       "a\033[31m", "\x7f",
+                                      "\xc2\x9b", "\xc2",      "caf\xe9",
+                                      "\xff",     "\xe6\x97",  "\xed\xa0\x80" /* half of a pair */,
+                                      "\xc0\x80"};
+    (void)state;
+    for (size_t i = 0; i < sizeof CLEAN / sizeof *CLEAN; i++)
+        assert_true(text_is_clean(CLEAN[i]));
+    for (size_t i = 0; i < sizeof NOT / sizeof *NOT; i++)
+        assert_false(text_is_clean(NOT[i]));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(control_characters_go)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(control_characters_go),
+        cmocka_unit_test(what_is_clean_is_shown_as_it_is),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

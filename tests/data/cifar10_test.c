@@ -350,7 +350,8 @@ static void names_are_official_without_a_file(void **state) {
 
 static void names_are_loaded_as_saved(void **state) {
     struct error error;
-    struct cifar10_names saved = {{"0", "a b", "2", "3", "4", "5", "6", "7", "8"}}, loaded;
+    struct cifar10_names saved = {{"0", "a b", "\u732b", "caf\u00e9", "4", "5", "6", "7", "8"}},
+                         loaded;
     (void)state;
     memset(saved.name[9], 'n', CIFAR10_NAME - 1); /* the longest */
     make_folder("data");
@@ -405,10 +406,11 @@ static void malformed_names_are_refused(void **state) {
          "byte 4: found '12345678901234567890123456789012'", "at most 31 bytes"},
         {large, "has 1025 bytes", "ten class names, one a line, are expected"},
         /* what a terminal would act on, or show as something else */
-        {"a\033[31m", "is 0x", "printable ASCII"},
-        {"b\x7f", "is 0x", "printable ASCII"},
-        {"c\xc3\xa9", "is 0x", "printable ASCII"},
-        {"\t", "is 0x", "printable ASCII"},
+        {"a\033[31m", "byte 0: found 'a?[31m'", "UTF-8 without control characters"},
+        {"b\x7f", "byte 0: found 'b?'", "UTF-8 without control characters"},
+        {"caf\xe9", "byte 0: found 'caf", "UTF-8 without control characters"}, /* Latin-1 */
+        {"c\nd\xc2\x9b", "byte 2: found 'd", "UTF-8 without control characters"},
+        {"\t", "byte 0: found '?'", "UTF-8 without control characters"},
     };
     make_folder("data");
     memset(large, '\n', sizeof large - 1);

@@ -147,8 +147,8 @@ static void try_names(int missing, const uint8_t *data, size_t size) {
     for (int i = 0; i < count; i++) {
         const char *name = names.name[i];
         require(memchr(name, '\0', CIFAR10_NAME) != NULL);
-        for (const char *at = name; *at != '\0'; at++)
-            require(*at >= ' ' && *at <= '~');
+        for (const unsigned char *at = (const unsigned char *)name; *at != '\0'; at++)
+            require(*at >= ' ' && *at != 0x7f && !(at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0));
         require(there || strcmp(name, cifar10_official_names.name[i]) == 0);
     }
 }

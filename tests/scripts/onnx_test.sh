@@ -22,6 +22,6 @@ for part, count in [(f"data_batch_{i}", 500) for i in range(1, 6)] + [("test_bat
     images = colours[labels][:, :, None] + random.normal(0, 25, (count, 3, 1)) + random.normal(0, 50, (count, 3, 1024))
     np.column_stack([labels, images.clip(0, 255).astype(np.uint8).reshape(count, -1)]).tofile(f"{part}.bin")
 END
-printf '%s\n' black blue green cyan 'it'\''s red' magenta 'yel\low' white violet rose >batches.meta.txt
+printf '%s\n' black blue green cyan 'it'\''s red' magenta 'yel\low' white violet 玫瑰 >batches.meta.txt
 cifar-train --data . --epochs 2 --quiet
 python/bin/python "$scripts/pytorch/onnx_check.py" "$BIN/cifar" best.ckpt .
