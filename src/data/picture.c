@@ -15,7 +15,7 @@
 
 /* The fuzzer would find nothing but large pictures. */
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-enum { MOST = 1 << 18 };
+enum { MOST = 1 << 14 };
 #else
 enum { MOST = PICTURE_MOST };
 #endif
@@ -324,16 +324,15 @@ static bool walk_jpeg(const struct source *s, int *orientation) {
     return false;
 }
 
-/* Whether its pixels are all there: nothing was said, or nothing that concerns them. Other warnings
- * are of what libjpeg invents for what is damaged; it tells of the first one only. */
-static bool is_whole(tjhandle jpeg, int failed) {
+/* Whether what libjpeg said last is of no concern to the pixels. Its other warnings are of what it
+ * invents for what is damaged or missing; it tells of the first one only. */
+static bool is_harmless(tjhandle jpeg) {
     static const char *const HARMLESS[] = {
         "extraneous bytes before marker", "unknown JFIF revision", "Unknown Adobe color transform"};
-    bool whole = !failed;
-    for (size_t i = 0; !whole && i < sizeof HARMLESS / sizeof *HARMLESS; i++)
-        whole = tjGetErrorCode(jpeg) == TJERR_WARNING &&
-                strstr(tjGetErrorStr2(jpeg), HARMLESS[i]) != NULL;
-    return whole;
+    bool harmless = false;
+    for (size_t i = 0; i < sizeof HARMLESS / sizeof *HARMLESS; i++)
+        harmless = harmless || strstr(tjGetErrorStr2(jpeg), HARMLESS[i]) != NULL;
+    return harmless && tjGetErrorCode(jpeg) == TJERR_WARNING;
 }
 
 static bool read_jpeg(tjhandle jpeg, struct picture *picture, const struct source *s) {
@@ -347,9 +346,14 @@ static bool read_jpeg(tjhandle jpeg, struct picture *picture, const struct sourc
     if (!set_size(picture, width, height, s))
         return false;
     picture->pixels = memory_take((size_t)width * (size_t)height * 3);
+    const int careful = TJFLAG_LIMITSCANS; /* no bomb of endless scans */
     failed = tjDecompress2(jpeg, s->bytes, s->size, picture->pixels, 0, 0, 0, TJPF_RGB,
-                           TJFLAG_LIMITSCANS); /* no bomb of endless scans */
-    return is_whole(jpeg, failed) ||
+                           careful | TJFLAG_STOPONWARNING);
+    if (failed && is_harmless(jpeg)) /* go on behind it */
+        failed =
+            tjDecompress2(jpeg, s->bytes, s->size, picture->pixels, 0, 0, 0, TJPF_RGB, careful) &&
+            !is_harmless(jpeg);
+    return !failed ||
            refuse(s, "is a JPEG picture that cannot be decoded: %s", tjGetErrorStr2(jpeg));
 }
 
