@@ -41,10 +41,12 @@ static void path_of(char path[PATH_MAX], const char *dir, const char *name) {
 /* Whether a folder is another one or lies in it; both as realpath() writes them. */
 static bool lies_in(const char *inner, const char *outer) {
     const size_t length = strlen(outer);
-    return strncmp(inner, outer, length) == 0 && (inner[length] == '/' || inner[length] == '\0');
+    return strncmp(inner, outer, length) == 0 &&
+           (length == 1 || inner[length] == '/' || inner[length] == '\0');
 }
 
-/* Whether each picture is in one class: no folder leads to another's, or to what holds them all. */
+/* Whether each folder is one class's: none leads to another, or to what holds them all. (What is
+ * linked below them is not looked at.) */
 static bool check_folders(const struct import *import, struct error *error) {
     char path[PATH_MAX], real[1 + CIFAR10_CLASSES][PATH_MAX]; /* of DIR and the classes */
     for (int i = 0; i <= import->all.classes; i++) {
@@ -132,7 +134,7 @@ static bool read_class(struct import *import, int label, struct error *error) {
     char *word = folder;
     path_of(folder, s->words[0], import->names.name[label]);
     picture_reader_init(&reader, &word, 1, s->crop, workplace_threads(s));
-    while (picture_reader_next(&reader) && import->all.count <= MOST) {
+    while (import->all.count <= MOST && picture_reader_next(&reader)) {
         for (int i = 0; i < reader.count; i++)
             if (!reader.pictures[i].good)
                 print_warning(s->program, "%s", reader.pictures[i].error.text);
@@ -144,6 +146,9 @@ static bool read_class(struct import *import, int label, struct error *error) {
     count->images = reader.good;
     count->left_out = reader.bad + reader.others;
     picture_reader_free(&reader);
+    if (import->all.count > MOST)
+        return error_set_file(error, STATUS_DATA, s->words[0],
+                              "holds more pictures than a data set may have, %d", MOST);
     return count->images > 0 || error_set_file(error, STATUS_DATA, folder,
                                                "holds no picture that can be read (PNG or JPEG)");
 }

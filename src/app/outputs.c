@@ -317,7 +317,8 @@ bool outputs_check_file(const char *option, const char *path, enum content conte
                          "--%s %s: is there already and is no %s, so it will not be overwritten; "
                          "name another file, or remove it",
                          option, path,
-                         content == ONNX ? "ONNX model" : "grid that this program drew");
+                         content == ONNX ? "ONNX model"
+                                         : "grid that this version of the program drew");
     if (!file_check_replaceable(path, error))
         return false;
     file_clean(path);

@@ -5,6 +5,7 @@
 #include "app/print.h"
 #include "app/workplace.h"
 #include "base/memory.h"
+#include "base/text.h"
 
 #include <limits.h>
 #include <math.h>
@@ -91,12 +92,16 @@ static void print_json_line(const struct prediction *p, const char *path, const 
 /* A value as RFC 4180 has it, in quotes where it holds what separates values; on a terminal without
  * what that would act on. */
 static void print_csv_value(const struct prediction *p, const char *value) {
-    const bool quoted = strpbrk(value, ",\"\r\n") != NULL;
+    char text[PATH_MAX];
+    snprintf(text, sizeof text, "%s", value);
+    if (p->terminal)
+        text_clean(text);
+    const bool quoted = strpbrk(text, ",\"\r\n") != NULL;
     fputs(quoted ? "\"" : "", stdout);
-    for (; *value != '\0'; value++) {
-        if (*value == '"')
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at == '"')
             putchar('"');
-        putchar(p->terminal && (unsigned char)*value < ' ' ? '?' : *value);
+        putchar(*at);
     }
     fputs(quoted ? "\"" : "", stdout);
 }

@@ -45,8 +45,9 @@ static int measure(const char *text, int most, int *length) {
         wchar_t character;
         size_t bytes = mbrtowc(&character, text + *length, MB_CUR_MAX, &state);
         int width = 1;
-        if (bytes > MB_CUR_MAX) { /* none in this locale: bytes as they are */
+        if (bytes > MB_CUR_MAX) { /* none in this locale; if it is UTF-8, a column a character */
             bytes = 1;
+            width = (text[*length] & 0xc0) != 0x80;
             state = (mbstate_t){0};
         } else if (wcwidth(character) >= 0) {
             width = wcwidth(character);

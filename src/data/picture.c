@@ -298,46 +298,63 @@ static bool decode_png(struct picture *picture, struct source *source) {
 
 /* ---- JPEG ---- */
 
-/* Goes from marker to marker. Whether they lead to the end, and on the way the orientation in the
- * first segment that is EXIF's. */
-static bool walk_jpeg(const struct source *s, int *orientation) {
-    enum { TEM = 0x01, RST0 = 0xd0, RST7 = 0xd7, EOI = 0xd9, APP1 = 0xe1 };
-    bool found = false;
-    for (size_t at = 2; at + 2 <= s->size;) {
-        const uint8_t *segment = s->bytes + at;
-        const int marker = segment[1];
-        if (segment[0] != 0xff || marker == 0xff || marker <= TEM ||
-            (marker >= RST0 && marker <= RST7)) { /* within the data of a scan, or astray */
-            at++;
+/* The next segment's marker before the first scan, from `at` on; what is none is passed over. Its
+ * bytes are `size`, with the marker's two. 0: there is none. */
+static int next_segment(const struct source *s, size_t *at, size_t *size) {
+    enum { SCAN = 0xda, LAST = 0xfe };
+    for (; *at + 4 <= s->size; ++*at) {
+        const uint8_t *segment = s->bytes + *at;
+        if (segment[0] != 0xff || segment[1] < 0xc0 || segment[1] > LAST)
             continue;
-        }
-        const size_t left = s->size - at - 2, length = left < 2 ? 0 : number(segment + 2, 2, false);
-        if (marker == EOI)
-            return true;
-        if (!found && marker == APP1 && length >= 8 && length <= left &&
-            memcmp(segment + 4, "Exif\0", 6) == 0) {
-            *orientation = orientation_of(segment + 10, length - 8);
-            found = true;
-        }
-        at += 2 + length;
+        *size = 2 + number(segment + 2, 2, false);
+        return segment[1] == SCAN || *size > s->size - *at ? 0 : segment[1];
     }
-    return false;
+    return 0;
 }
 
-/* Whether what libjpeg said last is of no concern to the pixels. Its other warnings are of what it
- * invents for what is damaged or missing; it tells of the first one only. */
-static bool is_harmless(tjhandle jpeg) {
-    static const char *const HARMLESS[] = {
-        "extraneous bytes before marker", "unknown JFIF revision", "Unknown Adobe color transform"};
-    bool harmless = false;
-    for (size_t i = 0; i < sizeof HARMLESS / sizeof *HARMLESS; i++)
-        harmless = harmless || strstr(tjGetErrorStr2(jpeg), HARMLESS[i]) != NULL;
-    return harmless && tjGetErrorCode(jpeg) == TJERR_WARNING;
+/* The orientation in the first segment that is EXIF's. */
+static int jpeg_orientation(const struct source *s) {
+    enum { APP1 = 0xe1 };
+    size_t size;
+    int marker;
+    for (size_t at = 2; (marker = next_segment(s, &at, &size)) != 0; at += size)
+        if (marker == APP1 && size >= 10 && memcmp(s->bytes + at + 4, "Exif\0", 6) == 0)
+            return orientation_of(s->bytes + at + 10, size - 10);
+    return 1;
+}
+
+/* Copies a file without what libjpeg warns of though no pixel depends on it: bytes astray between
+ * the segments, zeros before the end, a version of JFIF that it does not know. Answers the size. */
+static size_t mend_jpeg(uint8_t *to, const struct source *s) {
+    enum { APP0 = 0xe0, VERSION = 9 };
+    size_t used = 2, at = 2, end = s->size, size;
+    int marker;
+    memcpy(to, s->bytes, 2);
+    for (; (marker = next_segment(s, &at, &size)) != 0; at += size, used += size) {
+        memcpy(to + used, s->bytes + at, size);
+        if (marker == APP0 && size > VERSION && memcmp(s->bytes + at + 4, "JFIF", 5) == 0)
+            to[used + VERSION] = 1;
+    }
+    while (end >= at + 2 && memcmp(s->bytes + end - 2, "\xff\xd9", 2) != 0)
+        end--;
+    for (end -= end >= at + 2 ? 2 : 0; end > at && s->bytes[end - 1] == 0; end--)
+        ;
+    memcpy(to + used, s->bytes + at, end - at);
+    memcpy(to + used + end - at, "\xff\xd9", 2);
+    return used + end - at + 2;
+}
+
+/* libjpeg's warnings are errors here: as a rule they are of what it invents for what is missing. */
+static bool decode_strictly(tjhandle jpeg, struct picture *picture, const uint8_t *bytes,
+                            size_t size) {
+    const int flags = TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS; /* no bomb of endless scans */
+    return tjDecompress2(jpeg, bytes, size, picture->pixels, 0, 0, 0, TJPF_RGB, flags) == 0;
 }
 
 static bool read_jpeg(tjhandle jpeg, struct picture *picture, const struct source *s) {
     int width = 0, height = 0, sampling, colours = -1;
-    int failed = tjDecompressHeader3(jpeg, s->bytes, s->size, &width, &height, &sampling, &colours);
+    const int failed =
+        tjDecompressHeader3(jpeg, s->bytes, s->size, &width, &height, &sampling, &colours);
     /* It complains, too, of a sampling for which it has no name, but can be read. */
     if (failed && (width < 1 || height < 1 || colours < 0))
         return refuse(s, "is a JPEG picture that cannot be decoded: %s", tjGetErrorStr2(jpeg));
@@ -346,26 +363,23 @@ static bool read_jpeg(tjhandle jpeg, struct picture *picture, const struct sourc
     if (!set_size(picture, width, height, s))
         return false;
     picture->pixels = memory_take((size_t)width * (size_t)height * 3);
-    const int careful = TJFLAG_LIMITSCANS; /* no bomb of endless scans */
-    failed = tjDecompress2(jpeg, s->bytes, s->size, picture->pixels, 0, 0, 0, TJPF_RGB,
-                           careful | TJFLAG_STOPONWARNING);
-    if (failed && is_harmless(jpeg)) /* go on behind it */
-        failed =
-            tjDecompress2(jpeg, s->bytes, s->size, picture->pixels, 0, 0, 0, TJPF_RGB, careful) &&
-            !is_harmless(jpeg);
-    return !failed ||
-           refuse(s, "is a JPEG picture that cannot be decoded: %s", tjGetErrorStr2(jpeg));
+    bool good = decode_strictly(jpeg, picture, s->bytes, s->size);
+    if (!good && (strstr(tjGetErrorStr2(jpeg), "extraneous bytes") != NULL ||
+                  strstr(tjGetErrorStr2(jpeg), "unknown JFIF revision") != NULL)) {
+        uint8_t *mended = memory_take(s->size + 2);
+        good = decode_strictly(jpeg, picture, mended, mend_jpeg(mended, s));
+        free(mended);
+    }
+    return good || refuse(s, "is a JPEG picture that cannot be decoded: %s", tjGetErrorStr2(jpeg));
 }
 
-static bool decode_jpeg(struct picture *picture, struct source *source, int *orientation) {
+static bool decode_jpeg(struct picture *picture, struct source *source) {
     tjhandle jpeg = tjInitDecompress();
     if (jpeg == NULL)
         return refuse(source, "libturbojpeg does not start: %s", tjGetErrorStr2(NULL));
     const bool good = read_jpeg(jpeg, picture, source);
     tjDestroy(jpeg);
-    return good && (walk_jpeg(source, orientation) ||
-                    refuse(source, "is a JPEG picture that is cut short: it ends at byte %zu",
-                           source->size));
+    return good;
 }
 
 /* ---- both ---- */
@@ -373,13 +387,12 @@ static bool decode_jpeg(struct picture *picture, struct source *source, int *ori
 bool picture_decode(struct picture *picture, const uint8_t *bytes, size_t size, const char *name,
                     struct error *error) {
     struct source source = {name, bytes, size, 0, error};
-    int orientation = 1;
     *picture = (struct picture){0};
     const enum format format = format_of(&source);
     if (format == PNG && decode_png(picture, &source))
         turn(picture, png_orientation(&source));
-    else if (format == JPEG && decode_jpeg(picture, &source, &orientation))
-        turn(picture, orientation);
+    else if (format == JPEG && decode_jpeg(picture, &source))
+        turn(picture, jpeg_orientation(&source));
     else
         picture_free(picture);
     return picture->pixels != NULL;

@@ -373,7 +373,7 @@ static void build(struct model *m) {
 
 /* Finite numbers may be so large that folding makes them infinite. */
 static bool check_numbers(const struct model *m, const char *path, struct error *error) {
-    for (size_t i = 0; i < m->graph.n_initializer; i++) {
+    for (size_t i = 0; i < m->graph.n_initializer && !m->options->keep_batchnorm; i++) {
         const struct initializer *tensor = &m->initializer[i];
         for (size_t j = 0; j < tensor->proto.raw_data.len / sizeof *tensor->data; j++)
             if (!isfinite(tensor->data[j]))

@@ -361,7 +361,7 @@ check 'but the recommendation does' has "$err" 'go on with --resume other.last -
 check 'a new name' "${judge[@]}" --grid g.png
 check 'a grid over a grid' "${judge[@]}" --grid g.png --batch 5
 head -c -1 g.png >photo.png
-fails 2 '--grid photo.png: is there already and is no grid that this program drew' "${judge[@]}" --grid photo.png
+fails 2 '--grid photo.png: is there already and is no grid that this version of the program drew' "${judge[@]}" --grid photo.png
 fails 2 '--grid photo.png: is there already' cifar-predict g.png --model "${judge[-1]}" --grid photo.png
 : >empty
 check 'an empty file' "${judge[@]}" --grid empty

@@ -616,25 +616,52 @@ static void what_stands_beside_the_picture_stays_packed(void **state) {
     assert_int_equal(status, 0);
 }
 
-/* Bytes astray are a warning of libjpeg's, which tells of the first one only. */
-static void bytes_astray_are_no_harm_but_what_is_missing_is(void **state) {
+static struct bytes with(const struct bytes *file, size_t at, const char *more, size_t size) {
+    struct bytes longer = {0};
+    append(&longer, file->at, at);
+    append(&longer, more, size);
+    append(&longer, file->at + at, file->size - at);
+    return longer;
+}
+
+/* libjpeg warns of them, and no pixel depends on them. */
+static void bytes_astray_are_no_harm(void **state) {
     (void)state;
-    for (int before_end = 0; before_end < 2; before_end++) {
-        struct bytes file = make_jpeg(40, 30, TJSAMP_420, 0), astray = {0};
-        struct picture picture = decoded(&file);
-        const size_t at = before_end ? file.size - 2 : 20; /* behind the JFIF segment */
-        append(&astray, file.at, at);
-        append(&astray, "\1\2\3", 3);
-        append(&astray, file.at + at, file.size - at);
-        struct picture same = decoded(&astray);
+    struct bytes file = make_jpeg(40, 30, TJSAMP_420, 0);
+    struct picture picture = decoded(&file);
+    const struct bytes longer[] = {with(&file, 20, "\1\2\3", 3), /* behind the JFIF segment */
+                                   with(&file, file.size - 2, "\0\0\0", 3)};
+    for (int i = 0; i < 2; i++) {
+        struct picture same = decoded(&longer[i]);
         assert_memory_equal(same.pixels, picture.pixels, 40 * 30 * 3);
-        for (size_t size = at + 3; size < astray.size; size++)
-            refused(&astray, size);
-        picture_free(&picture);
+        for (size_t size = 3; size < longer[i].size; size++)
+            refused(&longer[i], size);
         picture_free(&same);
-        free_bytes(&file);
-        free_bytes(&astray);
+        free(longer[i].at);
     }
+    file.at[11] = 3; /* a version of JFIF that is still to come */
+    struct picture same = decoded(&file);
+    assert_memory_equal(same.pixels, picture.pixels, 40 * 30 * 3);
+    picture_free(&same);
+    for (size_t size = 3; size < file.size; size++)
+        refused(&file, size);
+    picture_free(&picture);
+    free_bytes(&file);
+}
+
+/* It, too, is found out by libjpeg as bytes that are left over before the end. */
+static void damage_is_refused(void **state) {
+    (void)state;
+    struct bytes file = make_jpeg(200, 150, TJSAMP_420, 0);
+    for (size_t at = file.size / 2; at < file.size - 2; at += 97) {
+        char junk[600];
+        for (size_t i = 0; i < sizeof junk; i++)
+            junk[i] = (char)((i * 7919 + at) % 251 + 1);
+        struct bytes damaged = with(&file, at, junk, sizeof junk);
+        refused(&damaged, damaged.size);
+        free_bytes(&damaged);
+    }
+    free_bytes(&file);
 }
 
 /* ---- what is no picture ---- */
@@ -819,7 +846,8 @@ int main(void) {
         cmocka_unit_test(every_byte_of_a_png_counts),
         cmocka_unit_test(a_png_with_too_few_pixels_is_refused),
         cmocka_unit_test(jpegs_are_read_whole_or_not_at_all),
-        cmocka_unit_test(bytes_astray_are_no_harm_but_what_is_missing_is),
+        cmocka_unit_test(bytes_astray_are_no_harm),
+        cmocka_unit_test(damage_is_refused),
         cmocka_unit_test(jpegs_of_unusual_sampling_are_read),
         cmocka_unit_test(cmyk_is_refused),
         cmocka_unit_test(pictures_are_turned_as_exif_says),

@@ -9,7 +9,7 @@
  *
  * Asserted: what is refused has an error of the right kind and leaves no memory behind; what is
  * accepted are the files' bytes, as far as the limit, in order, with no label that has no name, or
- * up to ten names in printable ASCII. */
+ * up to ten names in UTF-8. */
 #include "fuzz.h"
 
 #include "data/cifar10.h"
