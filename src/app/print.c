@@ -37,25 +37,23 @@ void print_warning(const char *program, const char *format, ...) {
     va_end(arguments);
 }
 
-/* The columns of a text, or of as much of it as takes no more than `most`: `length` bytes. */
+/* The columns of a text in UTF-8, or of as much of it as takes no more than `most`: `length` bytes.
+ * (mbrtowc() takes memory, and knows no UTF-8 where the locale does not.) */
 static int measure(const char *text, int most, int *length) {
-    mbstate_t state = {0};
     int columns = 0;
     for (*length = 0; text[*length] != '\0';) {
-        wchar_t character;
-        size_t bytes = mbrtowc(&character, text + *length, MB_CUR_MAX, &state);
-        int width = 1;
-        if (bytes > MB_CUR_MAX) { /* none in this locale; if it is UTF-8, a column a character */
-            bytes = 1;
-            width = (text[*length] & 0xc0) != 0x80;
-            state = (mbstate_t){0};
-        } else if (wcwidth(character) >= 0) {
-            width = wcwidth(character);
-        }
+        const unsigned char *at = (const unsigned char *)text + *length;
+        wchar_t character = at[0] < 0xc0 ? at[0] : at[0] & (at[0] < 0xe0 ? 0x1f : 0x0f);
+        int bytes = 1;
+        for (; at[0] >= 0xc0 && (at[bytes] & 0xc0) == 0x80; bytes++)
+            character = character << 6 | (at[bytes] & 0x3f);
+        int width = wcwidth(character);
+        if (width < 0) /* the locale does not know it */
+            width = 1;
         if (columns + width > most)
             break;
         columns += width;
-        *length += (int)bytes;
+        *length += bytes;
     }
     return columns;
 }
