@@ -76,7 +76,8 @@ void cifar10_free(struct cifar10 *images);
 bool cifar10_load_names(struct cifar10_names *names, const char *folder, struct error *error);
 
 /* Writes records as the batch files of a part (training images spread evenly over the five files,
- * count >= 5). The folder must exist. Errors as file_replace. */
+ * count >= 5; of files with more than CIFAR10_MOST none is read again). The folder must exist.
+ * Errors as file_replace. */
 bool cifar10_save(const struct cifar10 *images, const char *folder, enum cifar10_part part,
                   struct error *error);
 

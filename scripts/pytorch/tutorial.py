@@ -11,7 +11,7 @@ try:
 except ImportError as missing:
     sys.exit(f"{type(missing).__name__}: {missing}\n"
              "An environment that has all that these scripts need (on Debian after apt-get install python3-venv):\n"
-             "    python3 -m venv ~/venv && ~/venv/bin/pip install torch numpy safetensors\n"
+             "    python3 -m venv ~/venv && ~/venv/bin/pip install torch torchvision numpy safetensors\n"
              "Run this again with ~/venv/bin/python.")
 
 

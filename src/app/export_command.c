@@ -5,7 +5,6 @@
 #include "net/onnx.h"
 
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
 /* What a checkpoint says of its training, without what is of use to this program alone. It stands

@@ -20,8 +20,8 @@ enum { MOST_TRAIN = CIFAR10_TRAIN_FILES * CIFAR10_MOST, MOST = MOST_TRAIN + CIFA
 
 /* What became of one class's pictures. */
 struct class_count {
-    int64_t images, train, test;
-    int64_t left_out; /* files that could not be read, or have no picture's name */
+    int64_t images, test; /* the rest are training images */
+    int64_t left_out;     /* files that could not be read, or have no picture's name */
 };
 
 struct import {
@@ -165,7 +165,6 @@ static int64_t set_shares(struct import *import) {
             c->test = 1;
         if (c->test == c->images)
             c->test--;
-        c->train = c->images - c->test;
         tests += c->test;
     }
     return tests;
@@ -197,7 +196,7 @@ static void print_table(const struct import *import, const struct data_set *set)
     for (int k = 0; k < import->all.classes; k++) {
         const struct class_count *c = &import->counts[k];
         print_column(import->names.name[k], -12, INT_MAX);
-        printf("  %8lld  %6lld  %8lld\n", (long long)c->train, (long long)c->test,
+        printf("  %8lld  %6lld  %8lld\n", (long long)(c->images - c->test), (long long)c->test,
                (long long)c->left_out);
     }
     print_line("%s: %lld training and %lld test images of %d classes", set->folder,

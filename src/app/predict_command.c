@@ -20,7 +20,7 @@ enum { BATCH = 32, GRID_MOST = 1000 };
 struct prediction {
     const struct settings *settings;
     struct model model;
-    int classes, top;
+    int top;
     struct device *device;
     struct network *network;
     struct picture_reader reader;
@@ -161,7 +161,7 @@ static bool predict(struct prediction *p, struct error *error) {
             print_warning(p->settings->program, "%s", r->pictures[i].error.text);
             continue;
         }
-        const struct ranking ranking = rank(logits, p->classes);
+        const struct ranking ranking = rank(logits, r->images.classes);
         print_one(p, r->pictures[i].path, &ranking);
         logits += CIFAR10_CLASSES;
     }
@@ -226,14 +226,14 @@ bool command_predict(const struct settings *s, struct error *error) {
                 (s->grid == NULL || outputs_check_file("grid", s->grid, PICTURE, error)) &&
                 model_load(&p->model, s, error);
     if (good) {
-        p->classes = cifar10_count_names(&p->model.classes);
-        p->top = s->top < p->classes ? (int)s->top : p->classes;
+        const int classes = cifar10_count_names(&p->model.classes);
+        p->top = s->top < classes ? (int)s->top : classes;
         good = workplace_open_device(&p->device, s, error);
         if (good) {
             p->network = network_new(p->device, BATCH);
             network_upload(p->network, &p->model.state);
             picture_reader_init(&p->reader, s->words, s->word_count, s->crop, workplace_threads(s));
-            p->reader.images.classes = p->classes;
+            p->reader.images.classes = classes;
             p->shown = s->grid != NULL ? memory_new(GRID_MOST, CIFAR10_RECORD) : NULL;
             good = predict_all(p, error);
             picture_reader_free(&p->reader);

@@ -100,15 +100,20 @@ def pixels(path):
     return rows[1:]
 
 
-def setUpModule():
-    """The run that most tests look at: two epochs on ./data, which is the default, into best.ckpt."""
-    global trained, names, version
+def enter_folder():
+    """A new folder for a module's tests, in which the programs are found and nothing of the user's is set."""
     folder = tempfile.TemporaryDirectory()
     unittest.addModuleCleanup(folder.cleanup)
     os.chdir(folder.name)
     for name in "CIFAR10_DIR", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY":
         os.environ.pop(name, None)
     os.environ["PATH"] = os.environ["BIN"] + ":" + os.environ["PATH"]
+
+
+def setUpModule():
+    """The run that most tests look at: two epochs on ./data, which is the default, into best.ckpt."""
+    global trained, names, version
+    enter_folder()
     run("cifar-synth data --train 1000 --test 200 --seed 3")
     trained = run("cifar-train --epochs 2 --log-every 50 --log run.jsonl")
     names = read("data/batches.meta.txt").decode().split()

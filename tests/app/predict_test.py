@@ -8,11 +8,10 @@ import random
 import re
 import struct
 import subprocess
-import tempfile
 import unittest
 import zlib
 
-from commands_test import RECORD, contents, on_terminal, pixels, read, run, run_json, start, write
+from commands_test import RECORD, contents, enter_folder, on_terminal, pixels, read, run, run_json, start, write
 
 FEWER = ["a cat", 'b,"dog', "猫"]
 
@@ -55,12 +54,7 @@ def failing(command, **options):
 
 def setUpModule():
     """A model, its test images as PNG files, and a folder for each of three classes."""
-    folder = tempfile.TemporaryDirectory()
-    unittest.addModuleCleanup(folder.cleanup)
-    os.chdir(folder.name)
-    for name in "CIFAR10_DIR", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY":
-        os.environ.pop(name, None)
-    os.environ["PATH"] = os.environ["BIN"] + ":" + os.environ["PATH"]
+    enter_folder()
     run("cifar-synth data --train 1000 --test 700 --seed 3")
     run("cifar-train --epochs 1 --quiet")
     for i, record in enumerate(records("data/test_batch.bin")):
