@@ -64,6 +64,10 @@ bool cifar10_find(char folder[4096], const char *dir, struct error *error);
 bool cifar10_load(struct cifar10 *images, const char *folder, const struct cifar10_names *names,
                   enum cifar10_part part, int64_t limit, struct error *error);
 
+/* Moves `count` of the images, fewer than there are, to `held`: the last ones of a random order
+ * that depends on the seed and on how many there are alone. Those that stay keep their order. */
+void cifar10_hold_out(struct cifar10 *images, struct cifar10 *held, int64_t count, uint64_t seed);
+
 /* A number that tells two data sets apart, by all their bytes; begin with `seed` 0, go on with the
  * number of the part before. As fast as memory is read; no protection against forgery. */
 uint64_t cifar10_fingerprint(const struct cifar10 *images, uint64_t seed);

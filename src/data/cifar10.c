@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/random.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -182,6 +183,30 @@ static uint64_t mix(uint64_t sum, uint64_t word) {
     sum ^= word;
     sum = sum << 31 | sum >> 33;
     return sum * UINT64_C(0x9e3779b97f4a7c15); /* 2^64 / the golden ratio, odd */
+}
+
+void cifar10_hold_out(struct cifar10 *images, struct cifar10 *held, int64_t count, uint64_t seed) {
+    const int64_t left = images->count - count;
+    uint32_t *order = memory_new((size_t)images->count, sizeof *order);
+    bool *is_held = memory_new((size_t)images->count, sizeof *is_held);
+    struct random random;
+    require(0 < count && 0 < left);
+    random_seed(&random, seed ^ 0x55555555U); /* not the draws that other choices are made of */
+    random_permutation(&random, order, (uint32_t)images->count);
+    for (int64_t i = left; i < images->count; i++)
+        is_held[order[i]] = true;
+    *held = (struct cifar10){.records = memory_new((size_t)count, CIFAR10_RECORD),
+                             .count = count,
+                             .classes = images->classes};
+    uint8_t *to = held->records, *stay = images->records;
+    for (int64_t i = 0; i < images->count; i++) {
+        uint8_t **place = is_held[i] ? &to : &stay;
+        memmove(*place, images->records + i * CIFAR10_RECORD, CIFAR10_RECORD);
+        *place += CIFAR10_RECORD;
+    }
+    images->count = left;
+    free(order);
+    free(is_held);
 }
 
 uint64_t cifar10_fingerprint(const struct cifar10 *images, uint64_t seed) {

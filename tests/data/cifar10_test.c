@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 enum { TRAIN = 13, TEST = 4 }; /* images of the small data set */
+enum { HELD_FROM = 60 };       /* images of which some are held out */
 
 /* Gives a record of a batch another label. */
 static void relabel(const char *path, size_t record, uint8_t label) {
@@ -64,6 +65,69 @@ static void accepted(enum cifar10_part part, int64_t limit, int64_t count) {
     cifar10_free(&images);
     assert_null(images.records);
     cifar10_free(&images); /* twice does no harm */
+}
+
+/* ---- images held out ---- */
+
+/* The number of an image that make_part() made, by its first pixels. */
+static int64_t number_of(const uint8_t *record) {
+    for (int64_t i = 0; i < HELD_FROM; i++)
+        if (record[0] == byte_at(CIFAR10_TRAIN, i, 0) && record[1] == byte_at(CIFAR10_TRAIN, i, 1))
+            return i;
+    fail_msg("no image of the set");
+    return -1;
+}
+
+static void hold_out(struct cifar10 *images, struct cifar10 *held, int64_t count, uint64_t seed) {
+    *images = (struct cifar10){calloc(HELD_FROM, CIFAR10_RECORD), HELD_FROM, 7};
+    for (int64_t i = 0; i < HELD_FROM; i++)
+        for (int64_t j = 0; j < CIFAR10_RECORD; j++)
+            images->records[i * CIFAR10_RECORD + j] = byte_at(CIFAR10_TRAIN, i, j);
+    cifar10_hold_out(images, held, count, seed);
+    assert_int_equal(images->count, HELD_FROM - count);
+    assert_int_equal(held->count, count);
+    assert_int_equal(held->classes, 7);
+    assert_int_equal(images->classes, 7);
+}
+
+/* Each image is in one of the two, whole, and both keep its order; which are held depends on the
+ * seed, and a larger part holds what a smaller one does. */
+static void images_are_held_out(void **state) {
+    (void)state;
+    static const int64_t COUNTS[] = {1, HELD_FROM / 2, HELD_FROM - 1};
+    bool before[HELD_FROM] = {false};
+    for (size_t k = 0; k < sizeof COUNTS / sizeof *COUNTS; k++) {
+        struct cifar10 images, held, again, held_again;
+        bool seen[HELD_FROM] = {false};
+        hold_out(&images, &held, COUNTS[k], 3);
+        const struct cifar10 *const parts[] = {&images, &held};
+        for (int p = 0; p < 2; p++)
+            for (int64_t i = 0, last = -1; i < parts[p]->count; i++) {
+                const uint8_t *record = parts[p]->records + i * CIFAR10_RECORD;
+                const int64_t number = number_of(record);
+                for (int64_t j = 0; j < CIFAR10_RECORD; j++)
+                    assert_int_equal(record[j], byte_at(CIFAR10_TRAIN, number, j));
+                assert_true(number > last);
+                assert_false(seen[number]);
+                assert_true(p == 1 || !before[number]);
+                seen[number] = true;
+                last = number;
+            }
+        for (int64_t i = 0; i < held.count; i++)
+            before[number_of(held.records + i * CIFAR10_RECORD)] = true;
+
+        hold_out(&again, &held_again, COUNTS[k], 3);
+        assert_memory_equal(held.records, held_again.records, (size_t)held.count * CIFAR10_RECORD);
+        cifar10_free(&again);
+        cifar10_free(&held_again);
+        hold_out(&again, &held_again, COUNTS[k], 4);
+        assert_memory_not_equal(held.records, held_again.records,
+                                (size_t)held.count * CIFAR10_RECORD);
+        cifar10_free(&again);
+        cifar10_free(&held_again);
+        cifar10_free(&images);
+        cifar10_free(&held);
+    }
 }
 
 /* ---- the images ---- */
@@ -449,6 +513,7 @@ int main(void) {
         IN_SCRATCH(folders_without_batches_are_refused),
         IN_SCRATCH(a_folder_with_a_long_name_is_refused),
         IN_SCRATCH(a_folder_that_may_not_be_read_is_refused),
+        IN_SCRATCH(images_are_held_out),
         IN_SCRATCH(fingerprints_tell_data_apart),
         IN_SCRATCH(names_are_official_without_a_file),
         IN_SCRATCH(names_are_loaded_as_saved),
