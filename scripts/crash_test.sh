@@ -41,7 +41,8 @@ RANDOM=$seed
 export CUDA_VISIBLE_DEVICES='' # where saving is a large part of the time
 train=("$BIN/cifar-train" --quiet)
 # the names of the files are kept in the checkpoints: the same ones in each folder
-settings=(--data ../data --limit 150 --epochs 3 --save-every 2 --log run.jsonl --log-every 3)
+settings=(--data ../data --recipe best --batch 10 --limit 150 --validation 50 --epochs 3 --save-every 2
+    --log run.jsonl --log-every 3)
 
 now() { echo "${EPOCHREALTIME/[.,]/}"; } # microseconds
 exec {never}<> <(:)                      # nothing will ever be read from it
@@ -50,7 +51,7 @@ wait_for() { # MICROSECONDS; starting a process for it would take longer than so
     printf -v seconds '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000))
     read -rt "$seconds" -u "$never" _ || true
 }
-figures() { grep -E '"event":"(step|epoch)"' run.jsonl | sed -E 's/"(train|test|images_per)_seconds?":[^,]+,//g'; }
+figures() { grep -E '"event":"(step|epoch)"' run.jsonl | sed -E 's/"(train|test|validation|images_per)_seconds?":[^,]+,//g'; }
 
 # The run went wrong: says where, and keeps its folder.
 lost() {

@@ -182,7 +182,7 @@ builds() {
     fi
     missing=$(
         for program in cifar{,-train,-synth} tests/{step_bench,net_backends_test} \
-            tests/device_{layers,pass,step,adam,memory,reference,threads,device,cudnn_plan}_test
+            tests/device_{layers,pass,step,optimizers,memory,reference,threads,device,cudnn_plan}_test
         do
             [[ -x $bin/$program ]] || echo "$program"
         done
@@ -284,7 +284,7 @@ stage facts 30 facts
 stage images 30 images
 beside torch 90 torch_facts
 beside plans 60 unit_test device_cudnn_plan_test
-for test in layers pass step adam memory reference threads device; do
+for test in layers pass step optimizers memory reference threads device; do
     beside "parity $test" 60 unit_test "device_${test}_test"
 done
 beside 'parity 20 steps' 60 unit_test net_backends_test

@@ -2,7 +2,9 @@
 """Whether two builds of the program train alike, to the bit: 300 steps of seeds 0 and 7 with each
 device, the tensors of both files and the losses of each step compared.
 
-    scripts/same_bits.py OLD_BUILD NEW_BUILD [--data DIR] [--devices cpu,openblas] [--batch 10]
+    scripts/same_bits.py OLD_BUILD NEW_BUILD [--data DIR] [--devices cpu,openblas] [--batch 10] [--more OPTIONS]
+
+--more "--recipe best": these options of cifar-train, too.
 
 With LD_LIBRARY_PATH=build/test/tests/fakes and --devices cudnn on the fake GPU. Exit status 1 if they
 differ; what a change of the order of sums on purpose comes to is told in the same table."""
@@ -33,11 +35,11 @@ def train(build, folder, device, seed, options):
     subprocess.run(
         [pathlib.Path(build) / "cifar-train", "--device", device, "--seed", str(seed), "--batch", str(options.batch),
          "--limit", str(STEPS * options.batch), "--epochs", "1", "--log-every", "1", "--log", log, "--quiet",
-         "--model", folder / "best.ckpt", "--last", folder / "last.ckpt", *data], check=True)
+         "--model", folder / "best.ckpt", "--last", folder / "last.ckpt", *data, *options.more.split()], check=True)
     records = [json.loads(line) for line in log.read_text().splitlines()]
     found = {name: tensors(folder / name) for name in ("best.ckpt", "last.ckpt")}
     losses = [r["loss"] for r in records if r["event"] == "step"]
-    return found, losses, [r["test_accuracy"] for r in records if r["event"] == "epoch"]
+    return found, losses, [r["test_accuracy"] for r in records if "test_accuracy" in r and r["event"] != "end"]
 
 
 def main():
@@ -47,6 +49,7 @@ def main():
     parser.add_argument("--data")
     parser.add_argument("--devices", default="cpu,openblas")
     parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--more", default="")
     options = parser.parse_args()
     all_same = True
     for device in options.devices.split(","):

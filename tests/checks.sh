@@ -48,7 +48,7 @@ lacks() { ! grep -qE -- "$2" "$1" || { cat "$1"; false; }; } # FILE PATTERN
 empty() { [[ ! -s $1 ]] || { cat "$1"; false; }; }           # FILE
 
 # LOG: what it says of steps and epochs, but for how long they took.
-figures() { grep -E '"event":"(step|epoch)"' "$1" | sed -E 's/"(train|test|images_per)_seconds?":[^,]+,//g'; }
+figures() { grep -E '"event":"(step|epoch)"' "$1" | sed -E 's/"(train|test|validation|images_per)_seconds?":[^,]+,//g'; }
 epochs_in() { grep -c '"event":"epoch"' "$1"; }                # LOG
 about() { python3 "$tests/checkpoints.py" about "$@"; }        # FILE KEY: a value of a checkpoint's metadata
 loads() { cifar-test --data "$1" --model "$2" --grid '' --json; } # DATA FILE

@@ -78,9 +78,11 @@ struct stage {
 };
 
 /* As torch.nn.Linear: y = x weight^T + bias, [n][out] of x [n][in]; then torch.nn.CrossEntropyLoss
- * of these logits: the mean over the batch. */
+ * of these logits: the mean over the batch. In training the labels are smoothed: a share of
+ * label_smoothing of each is spread evenly over all outputs. */
 struct head {
     int in, out;
+    double label_smoothing;
     struct slice weight; /* [out][in] */
     struct slice bias;   /* [out] */
     struct slice dweight, dbias;
@@ -88,13 +90,65 @@ struct head {
     struct tensor *dx, *dy;
 };
 
-/* As torch.optim.Adam with weight decay added to the gradient (not decoupled), over whole blocks of
- * `count` floats. */
+/* Part of the parameters: a parameter group, which one optimiser has. */
+struct range {
+    size_t offset, count; /* in floats */
+};
+enum { MOST_RANGES = 8 };
+
+/* The optimisers, as torch.optim has them. Each has the ranges of its group, which do not overlap
+ * with another's, and leaves the rest of the blocks as it is. Its learning rate is `lr` times what
+ * the pass's script says of the step. */
+
+/* torch.optim.Adam, which adds weight_decay times the weight to its gradient, or, `decoupled`,
+ * torch.optim.AdamW, which takes lr times that off the weight. */
 struct adam {
-    size_t count;
-    double beta1, beta2, eps, weight_decay;
+    double lr, beta1, beta2, eps, weight_decay;
+    bool decoupled;
+    int ranges;
+    struct range range[MOST_RANGES];
     struct block *parameters, *gradients;
     struct block *exp_avg, *exp_avg_sq; /* the two moments */
+};
+
+/* torch.optim.SGD with Nesterov's momentum and no dampening. */
+struct sgd {
+    double lr, momentum, weight_decay;
+    int ranges;
+    struct range range[MOST_RANGES];
+    struct block *parameters, *gradients, *momentum_buffer;
+};
+
+/* A bank of filters: a matrix with a row for each. */
+struct matrix {
+    size_t offset;     /* in floats */
+    int rows, columns; /* 1 <= rows <= columns, rows <= MOST_ROWS */
+};
+enum { MOST_MATRICES = 4, MOST_ROWS = 32 };
+
+/* Muon (Jordan et al., 2024), as torch.optim.Muon without weight decay but for two things: all is
+ * computed in float32 at least, and first each matrix W is scaled so that its Frobenius norm is
+ * sqrt(rows), as is right where batch normalisation follows. Then, of its gradient G:
+ *
+ *     M = M + (1 - momentum) (G - M)           the momentum_buffer
+ *     X = G + momentum (M - G)                 Nesterov's
+ *     X = X / max(|X|, 1e-7)
+ *     five times, the Newton-Schulz iteration that brings X's singular values near 1:
+ *         A = X X^T,  X = 3.4445 X + (-4.775 A + 2.0315 A A) X
+ *     W = W - lr X */
+struct muon {
+    double lr, momentum;
+    int matrices;
+    struct matrix matrix[MOST_MATRICES];
+    struct block *parameters, *gradients, *momentum_buffer;
+};
+
+/* As torch.optim.swa_utils.AveragedModel with get_ema_multi_avg_fn(decay): of the first step of the
+ * run a copy, then average = average + (1 - decay) (of - average). Over whole blocks. */
+struct average {
+    size_t count; /* floats of each */
+    double decay;
+    struct block *average, *of;
 };
 
 struct op {
@@ -104,20 +158,27 @@ struct op {
         OP_HEAD,          /* the loss and the logits join the pass's results; in training also dy */
         OP_HEAD_BACKWARD, /* dx, dweight and dbias from dy */
         OP_STAGE_BACKWARD, /* dx, dz and the four gradients from dy, after OP_STAGE in training */
-        OP_ADAM, /* the pass's script tells the learning rate and the number of the step */
+        /* behind all others; the pass's script tells the step's number and its learning rates */
+        OP_ADAM,
+        OP_SGD,
+        OP_MUON,
+        OP_AVERAGE, /* behind these */
     } kind;
     union {
         struct tensor *images;
         const struct stage *stage;
         const struct head *head;
         const struct adam *adam;
+        const struct sgd *sgd;
+        const struct muon *muon;
+        const struct average *average;
     };
 };
 
-/* The ops run in order; no two write the same tensor or slice, but for Adam, which comes last and
- * changes what the others read. OP_HEAD and OP_ADAM need an OP_LOAD before them. Afterwards there
- * are the blocks, the results of the pass, and the tensors that an op has written and no later one
- * of the step reads; z in training only. */
+/* The ops run in order; no two write the same tensor or slice, but for the optimisers, which come
+ * last and change what the others read. OP_HEAD and they need an OP_LOAD before them. Afterwards
+ * there are the blocks, the results of the pass, and the tensors that an op has written and no
+ * later one of the step reads; z in training only. */
 struct step_description {
     const struct op *ops; /* copied; what they point to must outlive the step */
     int count;
@@ -135,21 +196,22 @@ struct images {
     int c, h, w;
 };
 
-/* An image as a step sees it: moved by that many pixels (what comes in is black, pixel 0), then
- * mirrored, left to right. */
+/* An image as a step sees it: moved by that many pixels, then mirrored, left to right. What comes
+ * in is black, pixel 0, or, `reflected`, the image once more, reflected at its outermost pixels, as
+ * padding_mode="reflect" does; then it is moved by less than its side. */
 struct view {
     uint32_t image; /* its number in the data set */
     int8_t down, right;
-    uint8_t mirrored; /* 0 or 1 */
-    uint8_t unused;
+    uint8_t mirrored, reflected; /* 0 or 1 */
 };
 
 struct script {
     const struct view *views; /* [images], in the order in which they are read */
     int64_t images;
-    const double *lr; /* [steps]: the learning rate of each step; NULL if Adam takes none */
+    const double *schedule; /* [steps]: what learning rates are multiplied by in each step; NULL if
+                               there are none */
     int64_t steps;
-    int64_t adam_steps; /* that were taken before: the first one of the pass has the next number */
+    int64_t steps_before; /* of training: the first one of the pass has the next number */
 };
 
 /* ---- a device ---- */

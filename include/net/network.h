@@ -23,6 +23,7 @@ enum {
     NETWORK_CHANNELS = 3, /* of the images */
     NETWORK_SIDE = 32,
     NETWORK_CLASSES = 10,
+    NETWORK_UPDATES = 4, /* at most */
 };
 
 /* What batch normalisation adds to a variance. */
@@ -85,12 +86,27 @@ void network_upload(struct network *network, const struct network_state *state);
 bool network_download(const struct network *network, struct network_state *state,
                       struct error *error);
 
-/* A step over the pass's next n images: the forward pass up to the loss; in training, which is with
- * `adam`, by the batch's statistics, which move the running ones, then the backward pass to the
- * gradients of all parameters, and Adam; else by the running statistics, and no more. The network
- * and `adam` must outlive it. */
-struct step *network_step(struct network *network, struct pass *pass, const struct adam *adam,
-                          int n);
+/* Copies `parameters` [plan.parameters] alone to the device. */
+void network_upload_parameters(struct network *network, const float *parameters);
+
+/* What belongs to a step of training beside the network. */
+struct network_training {
+    double label_smoothing;
+    struct op updates[NETWORK_UPDATES]; /* the optimisers, and what comes after them */
+    int count;
+};
+
+/* A step over the pass's next n images: the forward pass up to the loss; in training, by the
+ * batch's statistics, which move the running ones, then the backward pass to the gradients of all
+ * parameters, and the updates; in evaluation, which is with NULL, by the running statistics, and no
+ * more. The network, and what the updates point to, must outlive it. All steps of training smooth
+ * labels alike. */
+struct step *network_step(struct network *network, struct pass *pass,
+                          const struct network_training *training, int n);
+
+/* A step that is the forward pass of training up to the last stage alone, for what it does to the
+ * running statistics. The network must outlive it. */
+struct step *network_statistics_step(struct network *network, struct pass *pass, int n);
 
 /* Takes the forward pass over the pass's next n images layer by layer and looks for a number that
  * is not finite in what the layers make of them. Answers, with an empty `name` if all are finite,

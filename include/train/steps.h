@@ -27,19 +27,19 @@ struct steps {
 /* How many steps of up to `batch` images a pass over `images` has. */
 int64_t steps_count(int64_t images, int batch);
 
-/* The steps of a pass over all images; in training with Adam's settings, which must outlive them,
- * as the network must, in evaluation with NULL. */
+/* The steps of a pass over all images; in evaluation with NULL. The network, and what the updates
+ * of training point to, must outlive them. */
 void steps_init(struct steps *steps, struct network *network, const struct resident *data,
-                const struct adam *adam, int batch);
+                const struct network_training *training, int batch);
 
 /* Images in step number `step`, counted from 0. */
 int steps_batch(const struct steps *steps, int64_t step);
 
 /* Begins a pass from step number `first` on: `views` has all images of the pass, in the order in
- * which they are read, `lr` the learning rate of each of its steps (NULL in evaluation), and so
- * many steps of Adam were taken before `first`. */
-void steps_begin(struct steps *steps, const struct view *views, const double *lr, int64_t first,
-                 int64_t adam_steps);
+ * which they are read, `schedule` what learning rates are multiplied by in each of its steps (NULL
+ * in evaluation), and so many steps of training were taken before `first`. */
+void steps_begin(struct steps *steps, const struct view *views, const double *schedule,
+                 int64_t first, int64_t steps_before);
 
 /* Queues the steps [first, first + count), which come next. */
 void steps_run(const struct steps *steps, int64_t first, int64_t count);

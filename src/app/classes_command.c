@@ -108,11 +108,12 @@ static void print_json(const struct judgement *j, const struct workplace *w,
         }
     }
     json_t *object = json_pack(
-        "{s:o, s:o, s:b, s:s, s:I, s:o, s:o, s:o, s:o, s:o*}", "model", json_text(s->model), "data",
-        json_text(w->folder), "synthetic", w->synthetic, "device", w->device->ops->name, "images",
-        (json_int_t)e->images, "accuracy", json_rounded(evaluation_accuracy(e), 6),
-        "mean_class_accuracy", json_rounded(mean_accuracy(e), 6), "loss", json_number(e->loss),
-        "classes", classes, "confusion", confusion);
+        "{s:o, s:s*, s:o, s:b, s:s, s:I, s:o, s:o, s:o, s:o, s:o*}", "model", json_text(s->model),
+        "selection", metadata_get(&j->model.about, "selection"), "data", json_text(w->folder),
+        "synthetic", w->synthetic, "device", w->device->ops->name, "images", (json_int_t)e->images,
+        "accuracy", json_rounded(evaluation_accuracy(e), 6), "mean_class_accuracy",
+        json_rounded(mean_accuracy(e), 6), "loss", json_number(e->loss), "classes", classes,
+        "confusion", confusion);
     json_print(object);
 }
 

@@ -5,22 +5,46 @@
 #include "net/onnx.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 /* What a checkpoint says of its training, without what is of use to this program alone. It stands
  * under names of its own in the model, since programs give "batch", say, meanings of theirs. */
 static const char *const FACTS[] = {
-    "program",      "trained_on", "train_images", "test_images", "epochs",        "batch",     "lr",
-    "weight_decay", "seed",       "precision",    "epoch",       "test_accuracy", "test_loss",
+    "program",
+    "trained_on",
+    "train_images",
+    "test_images",
+    "epochs",
+    "batch",
+    "lr",
+    "weight_decay",
+    "seed",
+    "precision",
+    "epoch",
+    "test_accuracy",
+    "test_loss",
+    "recipe",
+    "validation",
+    "validation_accuracy",
+    "validation_loss",
+    "selection",
+    "init",
 };
 
+static bool is_fact(const char *key) {
+    for (size_t i = 0; i < sizeof FACTS / sizeof *FACTS; i++)
+        if (strcmp(key, FACTS[i]) == 0)
+            return true;
+    return strncmp(key, "recipe.", strlen("recipe.")) == 0;
+}
+
 static void copy_facts(struct metadata *to, const struct metadata *from) {
-    for (size_t i = 0; i < sizeof FACTS / sizeof *FACTS; i++) {
-        char key[32];
-        const char *value = metadata_get(from, FACTS[i]);
-        snprintf(key, sizeof key, "training.%s", FACTS[i]);
-        if (value != NULL)
-            metadata_set(to, key, "%s", value);
+    for (int i = 0; i < from->count; i++) {
+        char key[48];
+        snprintf(key, sizeof key, "training.%s", from->entry[i].key);
+        if (is_fact(from->entry[i].key))
+            metadata_set(to, key, "%s", from->entry[i].value);
     }
 }
 

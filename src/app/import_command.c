@@ -133,7 +133,7 @@ static bool read_class(struct import *import, int label, struct error *error) {
     char folder[PATH_MAX];
     char *word = folder;
     path_of(folder, s->words[0], import->names.name[label]);
-    picture_reader_init(&reader, &word, 1, s->crop, workplace_threads(s));
+    picture_reader_init(&reader, &word, 1, (enum picture_crop)s->crop, workplace_threads(s));
     while (import->all.count <= MOST && picture_reader_next(&reader)) {
         for (int i = 0; i < reader.count; i++)
             if (!reader.pictures[i].good)

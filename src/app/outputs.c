@@ -32,6 +32,8 @@ static void look_at_checkpoint(struct found *found, const struct safetensors *fi
     const struct metadata *about = &file->metadata;
     const char *epoch = metadata_get(about, "epoch"), *seed = metadata_get(about, "seed");
     const char *accuracy = metadata_get(about, "test_accuracy"), *mark = metadata_get(about, "run");
+    if (accuracy == NULL) /* which is not known before the end of a run that validates */
+        accuracy = metadata_get(about, "validation_accuracy");
     const bool is_state = safetensors_find(file, CHECKPOINT_MORE "epoch") != NULL;
     found->content = is_state ? STATE : NETWORK;
     if (is_state)

@@ -12,12 +12,9 @@
 enum { AT_ONCE = 512 };
 
 void picture_reader_init(struct picture_reader *r, char *const *words, int word_count,
-                         const char *crop, int threads) {
-    *r = (struct picture_reader){.crop =
-                                     strcmp(crop, "squash") == 0 ? PICTURE_SQUASH : PICTURE_CENTER,
-                                 .threads = threads,
-                                 .words = words,
-                                 .word_count = word_count};
+                         enum picture_crop crop, int threads) {
+    *r = (struct picture_reader){
+        .crop = crop, .threads = threads, .words = words, .word_count = word_count};
     r->pictures = memory_new(AT_ONCE, sizeof *r->pictures);
     r->images.records = memory_new(AT_ONCE, CIFAR10_RECORD);
 }

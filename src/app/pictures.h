@@ -30,10 +30,9 @@ struct picture_reader {
 };
 
 /* A word is a picture's path, a folder, which stands for all pictures in it and below, in order of
- * name, but for hidden ones, or "-", a picture on standard input. `crop` is as --crop takes it. The
- * words must outlive it. */
+ * name, but for hidden ones, or "-", a picture on standard input. The words must outlive it. */
 void picture_reader_init(struct picture_reader *reader, char *const *words, int word_count,
-                         const char *crop, int threads);
+                         enum picture_crop crop, int threads);
 
 /* Reads the next ones, as many as are worth while at once. False: there are no more. */
 bool picture_reader_next(struct picture_reader *reader);

@@ -232,7 +232,8 @@ bool command_predict(const struct settings *s, struct error *error) {
         if (good) {
             p->network = network_new(p->device, BATCH);
             network_upload(p->network, &p->model.state);
-            picture_reader_init(&p->reader, s->words, s->word_count, s->crop, workplace_threads(s));
+            picture_reader_init(&p->reader, s->words, s->word_count, (enum picture_crop)s->crop,
+                                workplace_threads(s));
             p->reader.images.classes = classes;
             p->shown = s->grid != NULL ? memory_new(GRID_MOST, CIFAR10_RECORD) : NULL;
             good = predict_all(p, error);

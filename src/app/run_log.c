@@ -24,9 +24,10 @@ static bool failed(const struct run_log *log, const char *what, int reason, stru
 enum { LONGEST = 1 << 17 }; /* bytes of a record: more than its three paths can come to */
 static const int64_t MOST_EPOCHS = INT64_C(1) << 31, MOST_STEPS = INT64_C(1) << 53;
 
-/* What there is to know of a line. Those from START on have a place in the run. */
+/* What there is to know of a line. Those from START on have a place in the run; TEST and END come
+ * behind all that has. */
 struct record {
-    enum { NO_RECORD, OTHER, END, START, RESUME, STEP, EPOCH } event;
+    enum { NO_RECORD, OTHER, TEST, END, START, RESUME, STEP, EPOCH } event;
     struct run_position at; /* where it leaves the run; 0: it has no place */
     char mark[40];
 };
@@ -36,8 +37,8 @@ bool run_log_is_before(struct run_position a, struct run_position b) {
 }
 
 static struct record parse(const char *line, size_t length) {
-    static const char *const NAMES[] = {
-        [END] = "end", [START] = "start", [RESUME] = "resume", [STEP] = "step", [EPOCH] = "epoch"};
+    static const char *const NAMES[] = {[TEST] = "test",     [END] = "end",   [START] = "start",
+                                        [RESUME] = "resume", [STEP] = "step", [EPOCH] = "epoch"};
     struct record record = {0};
     json_error_t where;
     json_int_t epoch = 0, step = 0;
@@ -46,7 +47,7 @@ static struct record parse(const char *line, size_t length) {
     if (json_unpack(object, "{s:s, s?I, s?I, s?s}", "event", &event, "epoch", &epoch, "step", &step,
                     "run", &run) == 0) {
         record.event = OTHER;
-        for (int i = END; i <= EPOCH; i++)
+        for (int i = TEST; i <= EPOCH; i++)
             if (strcmp(event, NAMES[i]) == 0)
                 record.event = i;
         snprintf(record.mark, sizeof record.mark, "%s", run);
@@ -117,7 +118,8 @@ static bool read_log(const char *path, const struct run_position *until, int64_t
         const bool begins = record.event == START || (record.event == RESUME && is_first);
         if (is_first && (!begins || record.mark[0] == '\0'))
             break;
-        if (until != NULL && (record.event == END || run_log_is_before(*until, record.at)))
+        if (until != NULL &&
+            (record.event == TEST || record.event == END || run_log_is_before(*until, record.at)))
             break;
         if (is_first)
             memcpy(summary->mark, record.mark, sizeof record.mark);

@@ -31,6 +31,10 @@
  * texts are names of files, which the state keeps as they are called in its own folder. */
 enum { RESULT = 256, REPORT = 512, FREE = 1024, KEPT = RESULT | REPORT | FREE };
 
+/* A result's option that a run keeps only where it is not the tutorial's: earlier versions did not
+ * have it. */
+enum { ADDED = 2048 | RESULT };
+
 static const struct command_row {
     enum command command;
     const char *name, *words;
@@ -62,8 +66,8 @@ enum type { FLAG, TEXT, CHOICE, WHOLE, REAL };
 #define AT(field) offsetof(struct settings, field)
 
 /* Every option. `roles` are the commands that have it and what a run keeps of it. `initial` is what
- * it is worth when it is not given, `shown` what the help says of that where the value alone would
- * not say it. */
+ * it is worth when it is not given (a recipe's setting: what the recipe says), `shown` what the
+ * help says of that where the value alone would not say it. */
 static const struct option_row {
     int roles;
     const char *name, *metavar;
@@ -74,21 +78,60 @@ static const struct option_row {
 } OPTIONS[] = {
     {RUN | FREE, "data", "DIR", TEXT, AT(data), 1, 0, NULL, "$CIFAR10_DIR, else data",
      "folder of the batches, or the one that holds cifar-10-batches-bin"},
-    {TRAIN | RESULT, "epochs", "N", WHOLE, AT(epochs), 1, 1e6, "5", NULL,
+    {TRAIN | ADDED, "recipe", "tutorial|best", CHOICE, AT(recipe_number), 0, 0, "tutorial", NULL,
+     "what the settings below are that are not given: those of PyTorch's tutorial, or the best "
+     "that "
+     "we found for this network"},
+    {TRAIN | RESULT, "epochs", "N", WHOLE, AT(recipe.epochs), 1, 1e6, NULL, NULL,
      "passes over the training images"},
-    {TRAIN | RESULT, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL,
+    {TRAIN | RESULT, "batch", "N", WHOLE, AT(recipe.batch), 1, 1e6, NULL, NULL,
      "images in a training step"},
     {JUDGE, "batch", "N", WHOLE, AT(batch), 1, 1e6, "10", NULL,
      "images that are evaluated, and shown, at once"},
-    {TRAIN | RESULT, "lr", "X", REAL, AT(lr), 0, 1e30, "0.001", NULL, "learning rate of Adam"},
-    {TRAIN | RESULT, "weight-decay", "X", REAL, AT(weight_decay), 0, 1e30, "0.0001", NULL,
-     "factor of the weights that is added to their gradient"},
+    {TRAIN | ADDED, "optimizer", "adam|sgd|muon", CHOICE, AT(recipe.optimizer), 0, 0, NULL, NULL,
+     "Adam, SGD with Nesterov's momentum, or Muon for the convolutions and Adam for the rest"},
+    {TRAIN | RESULT, "lr", "X", REAL, AT(recipe.lr), 0, 1e30, NULL, NULL,
+     "learning rate of Adam and SGD"},
+    {TRAIN | RESULT, "weight-decay", "X", REAL, AT(recipe.weight_decay), 0, 1e30, NULL, NULL,
+     "factor of the weights that is added to their gradient, or taken off them"},
+    {TRAIN | ADDED, "decoupled", NULL, FLAG, AT(recipe.decoupled), 0, 0, NULL, NULL,
+     "Adam takes the decay off the weights themselves, as AdamW does"},
+    {TRAIN | ADDED, "muon-lr", "X", REAL, AT(recipe.muon_lr), 0, 1e30, NULL, NULL,
+     "learning rate of Muon"},
+    {TRAIN | ADDED, "momentum", "X", REAL, AT(recipe.momentum), 0, 1, NULL, NULL,
+     "momentum of SGD and Muon"},
+    {TRAIN | ADDED, "schedule", "constant|linear|cosine", CHOICE, AT(recipe.schedule), 0, 0, NULL,
+     NULL, "how the learning rates fall from the warm-up to the last step"},
+    {TRAIN | ADDED, "warmup", "FRACTION", REAL, AT(recipe.warmup), 0, 1, NULL, NULL,
+     "part of all steps in which the learning rates rise"},
+    {TRAIN | ADDED, "final-lr", "FRACTION", REAL, AT(recipe.final_lr), 0, 1, NULL, NULL,
+     "part of the learning rates that the schedule leaves"},
+    {TRAIN | ADDED, "flip", "none|random|alternating", CHOICE, AT(recipe.flip), 0, 0, NULL, NULL,
+     "mirrors images: each by chance, or in every other epoch"},
+    {TRAIN | ADDED, "shift", "PIXELS", WHOLE, AT(recipe.shift), 0, NETWORK_SIDE - 1, NULL, NULL,
+     "moves images by up to so many pixels each way"},
+    {TRAIN | ADDED, "border", "zero|reflect", CHOICE, AT(recipe.border), 0, 0, NULL, NULL,
+     "what comes in then: black, or the image reflected"},
+    {TRAIN | ADDED, "label-smoothing", "X", REAL, AT(recipe.label_smoothing), 0, 1, NULL, NULL,
+     "part of each label that is spread over all classes"},
+    {TRAIN | ADDED, "average", "none|ema", CHOICE, AT(recipe.average), 0, 0, NULL, NULL,
+     "ema: judges and saves the exponential moving average of the network"},
+    {TRAIN | ADDED, "average-decay", "X", REAL, AT(recipe.average_decay), 0, 1, NULL, NULL,
+     "part of the average that stays in each step"},
+    {TRAIN | ADDED, "select", "best|last", CHOICE, AT(recipe.select), 0, 0, NULL, NULL,
+     "the run results in the network of its best epoch or of its last one; with --validation of "
+     "the best one unless this says otherwise"},
+    {TRAIN | ADDED, "validation", "N", WHOLE, AT(validation), 0, 1e9, "0", "none",
+     "holds out N training images and selects the best epoch on them instead of on the test "
+     "images, which are looked at in the end only"},
+    {TRAIN, "init", "FILE", TEXT, AT(init), 1, 0, NULL, "drawn weights",
+     "begins with the network of a checkpoint, for fine-tuning"},
     {TRAIN | RESULT, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL,
      "draws weights and order as torch.manual_seed(S) does"},
     {SYNTH, "seed", "S", WHOLE, AT(seed), 0, 0x1p63, "0", NULL, "draws other images"},
     {COMPUTE | RESULT, "device", "NAME", TEXT, AT(device), 1, 0, "auto", NULL,
      "what computes: auto"}, /* the help adds the backends */
-    {COMPUTE | RESULT, "precision", "float32|tf32", CHOICE, AT(precision), 1, 0, "float32", NULL,
+    {COMPUTE | RESULT, "precision", "float32|tf32", CHOICE, AT(precision), 0, 0, "float32", NULL,
      "tf32: a GPU may round factors to 10 bits"},
     {COMPUTE | IMPORT, "threads", "N", WHOLE, AT(threads), 1, 1024, "0", "all cores",
      "CPU threads; results do not depend on them"},
@@ -126,7 +169,7 @@ static const struct option_row {
      "PNG of the first batch, right and wrong ones framed; '' for none"},
     {PREDICT, "top", "N", WHOLE, AT(top), 1, CIFAR10_CLASSES, "3", NULL,
      "classes that are shown of each picture, the most probable first"},
-    {PREDICT | IMPORT, "crop", "center|squash", CHOICE, AT(crop), 1, 0, "center", NULL,
+    {PREDICT | IMPORT, "crop", "center|squash", CHOICE, AT(crop), 0, 0, "center", NULL,
      "what becomes of a picture that is no square: its middle is taken, or all of it is squashed"},
     {PREDICT, "grid", "FILE", TEXT, AT(grid), 1, 0, NULL, "none",
      "PNG of the pictures, of the first 1000, as the network sees them"},
@@ -184,25 +227,37 @@ static bool wrong_value(const struct option_row *row, const char *text, struct e
                      row->type == WHOLE ? 17 : 9, row->most);
 }
 
-/* Whether a text is one of "a|b|c". */
-static bool check_choice(const struct option_row *row, const char *text, struct error *error) {
-    char values[128] = "";
-    for (const char *at = row->metavar;; at++) {
-        const size_t length = strcspn(at, "|"), used = strlen(values);
-        const bool last = at[length] == '\0';
-        if (strlen(text) == length && strncmp(at, text, length) == 0)
-            return true;
-        snprintf(values + used, sizeof values - used, "%s%.*s",
-                 used == 0 ? ""
-                 : last    ? " or "
-                           : ", ",
-                 (int)length, at);
-        if (last)
-            return error_set(error, STATUS_USAGE, "--%s %s: %s is expected", row->name,
-                             text[0] != '\0' ? text : "''", values);
-        at += length;
-    }
+/* The next word of "a|b|c", and its length; NULL behind the last. */
+static const char *next_word(const char *at, size_t *length) {
+    if (at != NULL && at[*length] == '\0')
+        return NULL;
+    at += *length + (*length > 0);
+    *length = strcspn(at, "|");
+    return at;
 }
+
+static bool parse_choice(int *place, const struct option_row *row, const char *text,
+                         struct error *error) {
+    char values[128] = "";
+    size_t length = 0;
+    int number = 0;
+    for (const char *at = row->metavar; (at = next_word(at, &length)) != NULL; number++) {
+        if (strlen(text) == length && strncmp(at, text, length) == 0) {
+            *place = number;
+            return true;
+        }
+        const size_t used = strlen(values);
+        snprintf(values + used, sizeof values - used, "%s%.*s",
+                 used == 0            ? ""
+                 : at[length] == '\0' ? " or "
+                                      : ", ",
+                 (int)length, at);
+    }
+    return error_set(error, STATUS_USAGE, "--%s %s: %s is expected", row->name,
+                     text[0] != '\0' ? text : "''", values);
+}
+
+static const char TRUE[] = "true", FALSE[] = "false";
 
 /* A number is set even where it is refused: what is `initial` may lie beyond what a user can give
  * ("0" for all). */
@@ -213,11 +268,12 @@ static bool parse_value(struct settings *settings, const struct option_row *row,
     errno = 0;
     switch (row->type) {
     case FLAG:
-        *(bool *)place = true;
-        return true;
+        *(bool *)place = strcmp(text, TRUE) == 0;
+        return *(bool *)place || strcmp(text, FALSE) == 0 ||
+               error_set(error, STATUS_USAGE, "--%s %s: %s or %s is expected", row->name, text,
+                         TRUE, FALSE);
     case CHOICE:
-        *(const char **)place = text;
-        return check_choice(row, text, error);
+        return parse_choice(place, row, text, error);
     case TEXT:
         if ((double)strlen(text) < row->least)
             return error_set(error, STATUS_USAGE, "--%s '': a name is expected", row->name);
@@ -239,10 +295,23 @@ static bool parse_value(struct settings *settings, const struct option_row *row,
     return false;
 }
 
+static void set_initial(struct settings *settings) {
+    struct error error;
+    settings->recipe = recipes[0];
+    for (int i = 0; i < OPTION_COUNT; i++)
+        if (has(settings, &OPTIONS[i]) && OPTIONS[i].initial != NULL)
+            parse_value(settings, &OPTIONS[i], OPTIONS[i].initial, &error);
+}
+
 /* ---- the settings of a run, as texts ---- */
 
+static bool is_recipe(const struct option_row *row) {
+    return row->at >= AT(recipe) && row->at < AT(recipe) + sizeof(struct recipe);
+}
+
 static void key_of(char key[32], const struct option_row *row) {
-    snprintf(key, 32, "%s", row->name);
+    const bool added = is_recipe(row) && (row->roles & ADDED) == ADDED;
+    snprintf(key, 32, "%s%s", added ? "recipe." : "", row->name);
     for (char *at = key; *at != '\0'; at++)
         *at = *at == '-' ? '_' : *at;
 }
@@ -254,9 +323,15 @@ static bool value_text(const struct settings *settings, const struct option_row 
     const char *const *name = place;
     switch (row->type) {
     case FLAG:
-        return false;
+        return (size_t)snprintf(text, size, "%s", *(const bool *)place ? TRUE : FALSE) < size;
+    case CHOICE: {
+        size_t length = 0;
+        const char *at = row->metavar;
+        for (int i = *(const int *)place; (at = next_word(at, &length)) != NULL && i > 0;)
+            i--;
+        return (size_t)snprintf(text, size, "%.*s", (int)length, at) < size;
+    }
     case TEXT:
-    case CHOICE:
         return *name != NULL && (size_t)snprintf(text, size, "%s", *name) < size;
     case WHOLE:
         snprintf(text, size, "%lld", (long long)*(const int64_t *)place);
@@ -272,11 +347,46 @@ static bool value_text(const struct settings *settings, const struct option_row 
     return false;
 }
 
+/* Whether it is what it is when nothing is given; `text` becomes that. */
+static bool is_initial(const struct settings *settings, const struct option_row *row,
+                       char text[METADATA_VALUE]) {
+    char own[METADATA_VALUE];
+    struct settings initial = {.command = settings->command};
+    set_initial(&initial);
+    return value_text(&initial, row, text, METADATA_VALUE) &&
+           value_text(settings, row, own, sizeof own) && strcmp(own, text) == 0;
+}
+
+/* Whether a run with these settings keeps this one. */
+static bool is_kept(const struct settings *settings, const struct option_row *row, int roles) {
+    char initial[METADATA_VALUE];
+    const bool whole = settings->recipe_number > 0 && is_recipe(row);
+    return (row->roles & roles) != 0 &&
+           ((row->roles & ADDED) != ADDED || whole || !is_initial(settings, row, initial));
+}
+
+bool settings_recipe(const struct settings *settings, int i, struct recipe_setting *setting) {
+    const struct option_row *row = OPTIONS;
+    for (;; row++) {
+        if (row == OPTIONS + OPTION_COUNT)
+            return false;
+        if (is_recipe(row) && i-- == 0)
+            break;
+    }
+    char key[40];
+    key_of(key, row);
+    const char *dot = strchr(key, '.');
+    snprintf(setting->name, sizeof setting->name, "%s", dot != NULL ? dot + 1 : key);
+    setting->is_word = row->type == CHOICE;
+    setting->is_kept = dot != NULL && is_kept(settings, row, RESULT);
+    return value_text(settings, row, setting->text, sizeof setting->text);
+}
+
 bool settings_record(const struct settings *settings, bool all, struct metadata *about,
                      struct error *error) {
     for (const struct option_row *row = OPTIONS; row < OPTIONS + OPTION_COUNT; row++) {
         char key[32], text[METADATA_VALUE];
-        if (!has(settings, row) || !(row->roles & (all ? KEPT : RESULT)))
+        if (!has(settings, row) || !is_kept(settings, row, all ? KEPT : RESULT))
             continue;
         const char *const *name = (const void *)((const char *)settings + row->at);
         if (is_path(row) && *name != NULL &&
@@ -324,18 +434,32 @@ static bool adopt_path(const struct option_row *row, struct metadata *about, con
 static bool check_given(struct settings *settings, const struct settings *kept,
                         const struct option_row *row, const char *text, struct error *error) {
     char given[METADATA_VALUE] = "", own[METADATA_VALUE] = "";
-    const bool longer = row->at == AT(epochs);
+    const bool longer = row->at == AT(recipe.epochs);
     if (value_text(settings, row, given, sizeof given) && value_text(kept, row, own, sizeof own) &&
         strcmp(given, own) == 0)
         return true;
-    if (longer && settings->epochs > kept->epochs)
+    if (longer && settings->recipe.epochs > kept->recipe.epochs)
         return true;
     const bool all = row->type == WHOLE && row->shown != NULL && strcmp(text, row->initial) == 0;
-    return error_set(error, STATUS_USAGE, "--%s %s: the run in %s has %s%s; %s", row->name, given,
-                     settings->state, text, all ? " (all)" : "",
+    return error_set(error, STATUS_USAGE, "--%s %s: the run in %s has %s%s%s%s; %s", row->name,
+                     given, settings->state, text, all ? " (" : "", all ? row->shown : "",
+                     all ? ")" : "",
                      longer ? "it may be raised, not lowered"
                             : "leave the option out to go on with that run, or leave --resume out "
                               "to begin another");
+}
+
+/* A schedule ends with the run: one that ends later was another one from its beginning. */
+static bool check_length(const struct settings *settings, const struct metadata *about,
+                         struct error *error) {
+    const char *epochs = metadata_get(about, "epochs");
+    return settings->recipe.epochs == atoll(epochs) || !recipe_has_end(&settings->recipe) ||
+           error_set(
+               error, STATUS_USAGE,
+               "--epochs %lld: the learning rates of the run in %s are made for %s epochs, so "
+               "that it cannot become longer; train its network further in a run of its own, "
+               "with --init",
+               (long long)settings->recipe.epochs, settings->state, epochs);
 }
 
 bool settings_adopt(struct settings *settings, struct metadata *about, struct error *error) {
@@ -351,6 +475,11 @@ bool settings_adopt(struct settings *settings, struct metadata *about, struct er
             continue;
         key_of(key, row);
         const char *text = metadata_get(about, key);
+        char initial[METADATA_VALUE];
+        if (text == NULL && (row->roles & ADDED) == ADDED) {
+            is_initial(settings, row, initial);
+            text = initial;
+        }
         const bool needed = !(row->roles & FREE) || (train && row->at == AT(model));
         if (((row->roles & FREE) && given) || (text == NULL && !needed))
             continue;
@@ -371,7 +500,11 @@ bool settings_adopt(struct settings *settings, struct metadata *about, struct er
         else if (!check_given(settings, &kept, row, text, error))
             return false;
     }
-    return true;
+    struct error wrong;
+    if (train && !recipe_check(&settings->recipe, &wrong))
+        return error_set(error, STATUS_CHECKPOINT, "%s: its metadata is wrong: %s", settings->state,
+                         wrong.text);
+    return !train || check_length(settings, about, error);
 }
 
 /* ---- the command line ---- */
@@ -482,38 +615,108 @@ static bool check_words(struct settings *settings, struct error *error) {
     return good || error_set(error, STATUS_USAGE, "%s is expected", row->meaning);
 }
 
-static bool parse_options(struct settings *settings, int argc, char **argv, struct error *error) {
-    struct option known[OPTION_COUNT + 1] = {{0}};
-    const struct option_row *rows[OPTION_COUNT];
-    int count = 0, chosen = 0, answer;
+static bool is_given(const struct settings *settings, size_t at) {
     for (int i = 0; i < OPTION_COUNT; i++)
-        if (has(settings, &OPTIONS[i])) {
-            rows[count] = &OPTIONS[i];
-            known[count++] =
-                (struct option){OPTIONS[i].name, OPTIONS[i].type != FLAG, NULL, LONG_OPTION};
+        if (OPTIONS[i].at == at && (settings->given >> i & 1))
+            return true;
+    return false;
+}
+
+/* What was not given becomes what the recipe says. */
+static void apply_recipe(struct settings *settings) {
+    static const size_t SIZES[] = {[FLAG] = sizeof(bool),
+                                   [CHOICE] = sizeof(int),
+                                   [WHOLE] = sizeof(int64_t),
+                                   [REAL] = sizeof(double)};
+    struct settings its = *settings;
+    its.recipe = recipes[settings->recipe_number];
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &OPTIONS[i];
+        if (is_recipe(row) && (settings->given >> i & 1))
+            memcpy((char *)&its + row->at, (const char *)settings + row->at, SIZES[row->type]);
+    }
+    if (!is_given(settings, AT(recipe.decoupled)) && its.recipe.optimizer == OPTIMIZER_SGD)
+        its.recipe.decoupled = false; /* SGD's cannot be */
+    if (!is_given(settings, AT(recipe.select)) && settings->validation > 0)
+        its.recipe.select = SELECT_BEST;
+    *settings = its;
+}
+
+/* Options that were given and would mean nothing beside the others. */
+static bool check_recipe(const struct settings *settings, struct error *error) {
+    const struct recipe *r = &settings->recipe;
+    const struct {
+        size_t at;
+        bool works;
+        const char *name, *what;
+    } CHECKS[] = {
+        {AT(recipe.muon_lr), r->optimizer == OPTIMIZER_MUON, "muon-lr", "--optimizer muon"},
+        {AT(recipe.momentum), r->optimizer != OPTIMIZER_ADAM, "momentum",
+         "--optimizer sgd or muon: Adam has its own"},
+        {AT(recipe.final_lr), r->schedule != SCHEDULE_CONSTANT, "final-lr",
+         "--schedule linear or cosine: constant rates do not fall"},
+        {AT(recipe.border), r->shift > 0, "border",
+         "--shift: nothing comes in where nothing moves"},
+        {AT(recipe.average_decay), r->average != AVERAGE_NONE, "average-decay", "--average ema"},
+    };
+    for (size_t i = 0; i < sizeof CHECKS / sizeof *CHECKS; i++)
+        if (is_given(settings, CHECKS[i].at) && !CHECKS[i].works)
+            return error_set(error, STATUS_USAGE, "--%s goes with %s", CHECKS[i].name,
+                             CHECKS[i].what);
+    return recipe_check(r, error);
+}
+
+static bool finish(struct settings *settings, struct error *error) {
+    if (settings->command == COMMAND_TRAIN && settings->last == NULL)
+        settings->last = settings->state != NULL ? settings->state : beside(settings->model);
+    if (settings->json && settings->csv)
+        return error_set(error, STATUS_USAGE, "--json and --csv: one of them is expected");
+    if (settings->command != COMMAND_TRAIN)
+        return true;
+    apply_recipe(settings);
+    if (settings->state != NULL && settings->init != NULL)
+        return error_set(error, STATUS_USAGE,
+                         "--init goes with a new run: --resume goes on with the network of the "
+                         "state");
+    return settings->state != NULL || check_recipe(settings, error); /* the rest is the state's */
+}
+
+static bool parse_options(struct settings *settings, int argc, char **argv, struct error *error) {
+    struct option known[OPTION_COUNT + 2] = {{0}};
+    const struct option_row *rows[OPTION_COUNT + 1];
+    char negated[32]; /* --no-FLAG, of the one flag that a recipe can set */
+    int count = 0, chosen = 0, answer;
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &OPTIONS[i];
+        if (!has(settings, row))
+            continue;
+        rows[count] = row;
+        known[count++] = (struct option){row->name, row->type != FLAG, NULL, LONG_OPTION};
+        if (row->type == FLAG && is_recipe(row)) {
+            snprintf(negated, sizeof negated, "no-%s", row->name);
+            rows[count] = row;
+            known[count++] = (struct option){negated, no_argument, NULL, LONG_OPTION};
         }
+    }
     opterr = 0;
     while ((answer = getopt_long(argc, argv, ":h", known, &chosen)) != -1) {
         if (answer == 'h')
             return settings->help = true;
         if (answer != LONG_OPTION)
             return wrong_option(answer, argv, error);
-        if (!is_whole(rows[chosen]->name, argv))
+        const char *name = known[chosen].name, *flag = name == negated ? FALSE : TRUE;
+        if (!is_whole(name, argv))
             return error_set(error, STATUS_USAGE, "%s: there is no such option; --%s, in full?",
-                             argv[optind - 1 - (optarg == argv[optind - 1])], rows[chosen]->name);
-        if (!parse_value(settings, rows[chosen], optarg, error))
+                             argv[optind - 1 - (optarg == argv[optind - 1])], name);
+        if (!parse_value(settings, rows[chosen], known[chosen].has_arg ? optarg : flag, error))
             return false;
         settings->given |= UINT64_C(1) << (rows[chosen] - OPTIONS);
         if (settings->help || settings->version)
             return true;
     }
-    if (settings->command == COMMAND_TRAIN && settings->last == NULL)
-        settings->last = settings->state != NULL ? settings->state : beside(settings->model);
-    if (settings->json && settings->csv)
-        return error_set(error, STATUS_USAGE, "--json and --csv: one of them is expected");
     settings->words = argv + optind;
     settings->word_count = argc - optind;
-    return check_words(settings, error);
+    return finish(settings, error) && check_words(settings, error);
 }
 
 bool settings_parse(struct settings *settings, int argc, char **argv, struct error *error) {
@@ -522,9 +725,7 @@ bool settings_parse(struct settings *settings, int argc, char **argv, struct err
         return false;
     if (settings->help || settings->version)
         return true;
-    for (int i = 0; i < OPTION_COUNT; i++)
-        if (has(settings, &OPTIONS[i]) && OPTIONS[i].initial != NULL)
-            parse_value(settings, &OPTIONS[i], OPTIONS[i].initial, error);
+    set_initial(settings);
     return parse_options(settings, argc, argv, error);
 }
 
@@ -545,6 +746,26 @@ static void print_wrapped(const char *text) {
     printf("\n");
 }
 
+/* "default: 10; best: 64", or "" */
+static void write_initial(char *text, size_t size, const struct settings *settings,
+                          const struct option_row *row) {
+    char usual[METADATA_VALUE], other[METADATA_VALUE];
+    const char *shown = row->shown ? row->shown : row->initial;
+    text[0] = '\0';
+    if (shown != NULL)
+        snprintf(text, size, "default: %s", shown);
+    if (!is_recipe(row))
+        return;
+    is_initial(settings, row, usual);
+    snprintf(text, size, "default: %s", usual);
+    for (const struct recipe *recipe = recipes + 1; recipe->name != NULL; recipe++) {
+        const struct settings its = {.recipe = *recipe};
+        value_text(&its, row, other, sizeof other);
+        if (strcmp(other, usual) != 0)
+            snprintf(text + strlen(text), size - strlen(text), "; %s: %s", recipe->name, other);
+    }
+}
+
 void settings_help(const struct settings *settings) {
     if (settings->command == 0) {
         printf("Usage: cifar COMMAND [options], or cifar-COMMAND [options]\n\n");
@@ -560,13 +781,15 @@ void settings_help(const struct settings *settings) {
         if (!has(settings, row))
             continue;
         char left[40], help[256], right[300];
-        snprintf(left, sizeof left, "--%s %s", row->name, row->metavar ? row->metavar : "");
+        snprintf(left, sizeof left, "--%s%s %s", is_recipe(row) && row->type == FLAG ? "[no-]" : "",
+                 row->name, row->metavar ? row->metavar : "");
         printf(strlen(left) < LEFT - 2 ? "  %-20s" : "  %s\n                      ", left);
-        const char *initial = row->shown ? row->shown : row->initial;
         snprintf(help, sizeof help, "%s", row->help);
         for (int k = 0; row->at == AT(device) && device_name(k) != NULL; k++)
             snprintf(help + strlen(help), sizeof help - strlen(help), ", %s", device_name(k));
-        snprintf(right, sizeof right, initial ? "%s (default: %s)" : "%s", help, initial);
+        char initial[METADATA_VALUE + 64];
+        write_initial(initial, sizeof initial, settings, row);
+        snprintf(right, sizeof right, initial[0] != '\0' ? "%s (%s)" : "%s", help, initial);
         print_wrapped(right);
     }
     printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 data, 4 checkpoint, 5 device,\n"

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/metadata.h"
+#include "train/recipe.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -21,25 +22,32 @@ enum command {
     COMMAND_VERIFY = 128,
 };
 
+enum { PRECISION_FLOAT32, PRECISION_TF32 };
+
 struct settings {
     enum command command;
     const char *program; /* what the user called: "cifar-train" */
     bool help, version;
     uint64_t given;   /* bit i: row i of the table of options was on the command line */
     const char *data; /* NULL: where the data usually is */
-    const char *device, *precision, *model, *last;
+    const char *device, *model, *last;
     const char *state;      /* of the run to go on with, to judge or to verify; NULL: a new one */
+    const char *init;       /* the checkpoint that a new run begins with; NULL: none */
     const char *log, *grid; /* NULL: none */
-    const char *onnx, *crop;
+    const char *onnx;
+    int precision, crop; /* PRECISION_..., enum picture_crop */
+    int recipe_number;   /* in `recipes` */
+    struct recipe recipe;
     char *const *words; /* that are no options */
     int word_count;
-    int64_t epochs, batch, seed, log_every;
+    int64_t batch; /* images that are judged at once */
+    int64_t seed, log_every;
     int64_t save_every;              /* 0: after each epoch only */
     int64_t keep;                    /* training states, 1 or more */
     int64_t threads, limit;          /* 0: all */
+    int64_t validation;              /* images; 0: none */
     int64_t synth_train, synth_test; /* images to draw */
     int64_t top, opset;
-    double lr, weight_decay;
     double test_share;  /* of the pictures of each class */
     bool model_adopted; /* its name is the one that the state gives it */
     bool quiet, json, csv, confusion, overwrite, stop_if_unsaved;
@@ -53,8 +61,10 @@ bool settings_parse(struct settings *settings, int argc, char **argv, struct err
 
 /* Writes the settings that a run keeps as texts, under the options' names with _ for -: those that
  * decide its result, or (`all`) also those that say how it reports and where its files are, as they
- * are called in the folder of settings->last. Errors: STATUS_USAGE: a file's name that the metadata
- * cannot hold. */
+ * are called in the folder of settings->last. A recipe's settings, but for the four that there have
+ * always been (epochs, batch, lr, weight_decay), are called recipe.NAME, and of the tutorial's
+ * recipe those are not written that nobody has changed. Errors: STATUS_USAGE: a file's name that
+ * the metadata cannot hold. */
 bool settings_record(const struct settings *settings, bool all, struct metadata *about,
                      struct error *error);
 
@@ -66,6 +76,17 @@ bool settings_record(const struct settings *settings, bool all, struct metadata 
  * does not tell, or nothing possible, or names a file to be written that lies neither in its own
  * folder nor below. */
 bool settings_adopt(struct settings *settings, struct metadata *about, struct error *error);
+
+/* One of a recipe's settings, as a text. */
+struct recipe_setting {
+    char name[40]; /* the option's, with _ for - */
+    char text[64];
+    bool is_word; /* else a number, or true or false */
+    bool is_kept; /* under recipe.NAME: see settings_record() */
+};
+
+/* The settings->recipe's setting number i; false: there are no more. */
+bool settings_recipe(const struct settings *settings, int i, struct recipe_setting *setting);
 
 /* Prints the help of the command, or of the whole program if settings->command is 0. */
 void settings_help(const struct settings *settings);

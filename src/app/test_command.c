@@ -59,9 +59,10 @@ static void print_json(const struct judgement *j, const struct workplace *w,
                        const struct settings *s, int shown) {
     const struct evaluation *e = &j->evaluation;
     json_t *object =
-        json_pack("{s:o, s:o, s:b, s:s, s:I, s:I, s:o, s:o, s:o*, s:o, s:o, s:o}", "model",
-                  json_text(s->model), "data", json_text(w->folder), "synthetic", w->synthetic,
-                  "device", w->device->ops->name, "images", (json_int_t)e->images, "correct",
+        json_pack("{s:o, s:s*, s:o, s:b, s:s, s:I, s:I, s:o, s:o, s:o*, s:o, s:o, s:o}", "model",
+                  json_text(s->model), "selection", metadata_get(&j->model.about, "selection"),
+                  "data", json_text(w->folder), "synthetic", w->synthetic, "device",
+                  w->device->ops->name, "images", (json_int_t)e->images, "correct",
                   (json_int_t)e->correct, "accuracy", json_rounded(evaluation_accuracy(e), 6),
                   "loss", json_number(e->loss), "grid", s->grid == NULL ? NULL : json_text(s->grid),
                   "real", class_list(&w->names, w->test.records, CIFAR10_RECORD, shown),

@@ -7,8 +7,10 @@
 #include "app/run_log.h"
 #include "app/workplace.h"
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "train/trainer.h"
 
 #include <errno.h>
@@ -18,6 +20,9 @@
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
+
+/* In the files' metadata: the checkpoint that the run began with, and what that held. */
+static const char init_key[] = "init", init_digest_key[] = "init_digest";
 
 /* A run, from the command line to its end. */
 struct run {
@@ -31,6 +36,9 @@ struct run {
     char fingerprint[20];              /* of the data */
     char device[512], arithmetic[512]; /* in words; all of that which results depend on */
     char also[2048];                   /* what --resume does not find by itself */
+    char selection[80];                /* how the epoch is chosen whose network is the result */
+    struct network_state init;         /* of --init, if that was given, */
+    char init_digest[2 * DIGEST_DIGITS + 1]; /* and what is in it */
     struct trainer trainer;
     struct run_log log;
     struct live_line line;
@@ -51,7 +59,7 @@ static void log_record(struct run *r, json_t *record) {
 
 static void on_progress(void *context, const struct train_progress *p) {
     struct run *r = context;
-    const int epochs = (int)r->settings.epochs;
+    const int epochs = (int)r->settings.recipe.epochs;
     const int64_t images = r->workplace.train.count; /* in an epoch */
     live_line_draw(&r->line, p->epoch, epochs, (p->epoch - 1) * images + p->images, epochs * images,
                    p->loss, p->images_per_second);
@@ -66,22 +74,48 @@ static void on_step(void *context, int epoch, int64_t step, double loss) {
                             (json_int_t)step, "loss", loss));
 }
 
+/* Of which images an epoch's figures are. */
+static const char *judged(const struct run *r) {
+    return r->settings.validation > 0 ? "validation" : "test";
+}
+
 static void on_epoch(void *context, const struct train_epoch *e) {
     struct run *r = context;
-    const double accuracy = evaluation_accuracy(&e->test);
+    const bool last = r->settings.recipe.select == SELECT_LAST;
+    const double accuracy = evaluation_accuracy(&e->judged);
+    const char *of = judged(r);
+    char loss_key[32], accuracy_key[32], seconds_key[32];
+    snprintf(loss_key, sizeof loss_key, "%s_loss", of);
+    snprintf(accuracy_key, sizeof accuracy_key, "%s_accuracy", of);
+    snprintf(seconds_key, sizeof seconds_key, "%s_seconds", of);
     live_line_clear(&r->line);
     if (!r->settings.quiet)
-        print_line("Epoch %d: test accuracy %.2f %%, test loss %.4f, train loss %.4f, %.1f s, %.0f "
+        print_line("Epoch %d: %s accuracy %.2f %%, %s loss %.4f, train loss %.4f, %.1f s, %.0f "
                    "images/s%s%s",
-                   e->epoch, accuracy, e->test.loss, e->train_loss, e->train_seconds,
-                   e->images_per_second, e->best ? "; best so far: " : "",
-                   e->best ? r->settings.model : "");
-    log_record(r, json_pack("{s:s, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:b}", "event", "epoch",
-                            "epoch", e->epoch, "train_loss", e->train_loss, "test_loss",
-                            e->test.loss, "test_accuracy", json_rounded(accuracy, 6),
+                   e->epoch, of, accuracy, of, e->judged.loss, e->train_loss, e->train_seconds,
+                   e->images_per_second,
+                   !e->chosen ? ""
+                   : last     ? "; in "
+                              : "; best so far: ",
+                   e->chosen ? r->settings.model : "");
+    log_record(r, json_pack("{s:s, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:b}", "event", "epoch",
+                            "epoch", e->epoch, "lr", e->lr, "train_loss", e->train_loss, loss_key,
+                            e->judged.loss, accuracy_key, json_rounded(accuracy, 6),
                             "train_seconds", json_rounded(e->train_seconds, 3), "images_per_second",
-                            json_rounded(e->images_per_second, 1), "test_seconds",
-                            json_rounded(e->test.seconds, 6), "best", e->best));
+                            json_rounded(e->images_per_second, 1), seconds_key,
+                            json_rounded(e->judged.seconds, 6), "best", e->chosen));
+}
+
+static void on_test(void *context, const struct evaluation *test) {
+    struct run *r = context;
+    const double accuracy = evaluation_accuracy(test);
+    live_line_clear(&r->line);
+    if (!r->settings.quiet)
+        print_line("The chosen network, of epoch %lld: test accuracy %.2f %%, test loss %.4f",
+                   (long long)r->trainer.learner.state.best.epoch, accuracy, test->loss);
+    log_record(r, json_pack("{s:s, s:f, s:o, s:o}", "event", "test", "test_loss", test->loss,
+                            "test_accuracy", json_rounded(accuracy, 6), "test_seconds",
+                            json_rounded(test->seconds, 6)));
 }
 
 static void on_warning(void *context, const char *text) {
@@ -100,23 +134,44 @@ static bool on_stop(void *context) {
     return interrupt_signal() != 0;
 }
 
+static void print_recipe(const struct settings *s) {
+    struct recipe_setting setting;
+    char text[512];
+    snprintf(text, sizeof text, "%s", recipes[s->recipe_number].name);
+    for (int i = 0; settings_recipe(s, i, &setting); i++)
+        if (setting.is_kept)
+            snprintf(text + strlen(text), sizeof text - strlen(text), ", %s %s", setting.name,
+                     setting.text);
+    print_line("  recipe    %s", text);
+}
+
 static void print_settings(const struct run *r) {
     const struct settings *s = &r->settings;
     const struct workplace *w = &r->workplace;
     const struct trainer *trainer = &r->trainer;
-    const double images = (double)(w->train.count + w->test.count) * CIFAR10_RECORD / 1e6;
+    const double images =
+        (double)(w->train.count + w->validation.count + w->test.count) * CIFAR10_RECORD / 1e6;
     const double memory = (double)w->device->ops->memory(w->device) / 1e6;
     printf("cifar-train %s\n", CIFAR_VERSION);
     printf("  device    %s: %s\n", w->device->ops->name, r->device);
     if (w->device->passed_over[0] != '\0')
         printf("  GPU       not used: %s\n", w->device->passed_over);
-    print_line("  data      %s: %lld training and %lld test images (%s)", w->folder,
-               (long long)w->train.count, (long long)w->test.count, workplace_data_kind(w));
+    const char *init = metadata_get(&r->model_about, init_key);
+    char held[48] = "";
+    if (w->validation.count > 0)
+        snprintf(held, sizeof held, ", %lld validation", (long long)w->validation.count);
+    print_line("  data      %s: %lld training%s and %lld test images (%s)", w->folder,
+               (long long)w->train.count, held, (long long)w->test.count, workplace_data_kind(w));
+    if (init != NULL && text_is_clean(init))
+        print_line("  begins    with the network of %s", init);
     printf("  network   %d layers, %zu parameters\n", NETWORK_LAYERS, network_plan()->parameters);
-    printf("  training  epochs %lld, steps in each %lld, batch %d, Adam lr %g, weight decay %g, "
+    printf("  training  epochs %lld, steps in each %lld, batch %d, %s lr %g, weight decay %g, "
            "seed %lld\n",
-           (long long)s->epochs, (long long)trainer->learner.steps.count,
-           trainer->learner.steps.batch, s->lr, s->weight_decay, (long long)s->seed);
+           (long long)s->recipe.epochs, (long long)trainer->learner.steps.count,
+           trainer->learner.steps.batch, s->recipe.optimizer == OPTIMIZER_SGD ? "SGD" : "Adam",
+           s->recipe.lr, s->recipe.weight_decay, (long long)s->seed);
+    print_recipe(s);
+    print_line("  result    %s", r->selection);
     printf("  memory    %.1f MB images, %.1f MB on the device\n", images, memory);
     print_line("  model     %s", s->model);
     char every[64] = "";
@@ -127,22 +182,36 @@ static void print_settings(const struct run *r) {
         print_line("  log       %s, every %lld steps", s->log, (long long)s->log_every);
 }
 
+/* All settings of the recipe, by name. */
+static json_t *recipe_record(const struct settings *s) {
+    struct recipe_setting setting;
+    json_t *record = json_pack("{s:s}", "name", recipes[s->recipe_number].name);
+    for (int i = 0; settings_recipe(s, i, &setting); i++)
+        json_object_set_new(record, setting.name,
+                            setting.is_word ? json_string(setting.text)
+                                            : json_loads(setting.text, JSON_DECODE_ANY, NULL));
+    return record;
+}
+
 static json_t *start_record(const struct run *r) {
     const struct settings *s = &r->settings;
     const struct workplace *w = &r->workplace;
     const struct trainer *trainer = &r->trainer;
     return json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:I, s:I, s:I, "
-        "s:o, s:o, s:o, s:I, s:s}",
+        "s:o, s:o, s:o, s:I, s:s, s:o, s:I, s:s, s:s*, s:s*}",
         "event", "start", "version", CIFAR_VERSION, "device", w->device->ops->name,
         "device_description", r->device, "precision", w->device->tf32 ? "tf32" : "float32", "data",
         json_text(w->folder), "synthetic", w->synthetic, "train_images", (json_int_t)w->train.count,
-        "test_images", (json_int_t)w->test.count, "epochs", (json_int_t)s->epochs, "batch",
-        trainer->learner.steps.batch, "lr", s->lr, "weight_decay", s->weight_decay, "seed",
-        (json_int_t)s->seed, "threads", (json_int_t)w->threads, "log_every",
+        "test_images", (json_int_t)w->test.count, "epochs", (json_int_t)s->recipe.epochs, "batch",
+        trainer->learner.steps.batch, "lr", s->recipe.lr, "weight_decay", s->recipe.weight_decay,
+        "seed", (json_int_t)s->seed, "threads", (json_int_t)w->threads, "log_every",
         (json_int_t)s->log_every, "save_every", (json_int_t)s->save_every, "limit",
         s->limit > 0 ? json_integer(s->limit) : json_null(), "model", json_text(s->model), "last",
-        json_text(s->last), "parameters", (json_int_t)network_plan()->parameters, "run", r->mark);
+        json_text(s->last), "parameters", (json_int_t)network_plan()->parameters, "run", r->mark,
+        "recipe", recipe_record(s), "validation_images", (json_int_t)w->validation.count,
+        "selection", r->selection, init_key, metadata_get(&r->model_about, init_key),
+        init_digest_key, metadata_get(&r->model_about, init_digest_key));
 }
 
 static json_t *resume_record(const struct run *r) {
@@ -151,34 +220,39 @@ static json_t *resume_record(const struct run *r) {
                      json_text(r->settings.state), "epoch", (json_int_t)state->epoch, "step",
                      (json_int_t)state->step, "version", CIFAR_VERSION, "device_description",
                      r->device, "threads", (json_int_t)r->workplace.threads, "epochs",
-                     (json_int_t)r->settings.epochs, "run", r->mark);
+                     (json_int_t)r->settings.recipe.epochs, "run", r->mark);
 }
 
 static json_t *end_record(const struct trainer *trainer, double seconds, bool good,
                           const struct error *error) {
     const struct train_best *best = &trainer->learner.state.best;
-    return json_pack("{s:s, s:b, s:I, s:o, s:o, s:o, s:o*}", "event", "end", "finished", good,
-                     "best_epoch", (json_int_t)best->epoch, "best_accuracy",
-                     json_rounded(best->epoch > 0 ? best->accuracy : (double)NAN, 6), "seconds",
-                     json_rounded(seconds, 3), "save_seconds",
-                     json_rounded(trainer->save_seconds, 6), "error",
-                     good ? NULL : json_text(error->text));
+    const struct evaluation *test = &trainer->tested;
+    return json_pack(
+        "{s:s, s:b, s:I, s:o, s:o*, s:o, s:o, s:o*}", "event", "end", "finished", good,
+        "best_epoch", (json_int_t)best->epoch, "best_accuracy",
+        json_rounded(best->epoch > 0 ? best->accuracy : (double)NAN, 6), "test_accuracy",
+        test->images > 0 ? json_rounded(evaluation_accuracy(test), 6) : NULL, "seconds",
+        json_rounded(seconds, 3), "save_seconds", json_rounded(trainer->save_seconds, 6), "error",
+        good ? NULL : json_text(error->text));
 }
 
 static void print_resume(const struct run *r) {
     const struct settings *s = &r->settings;
     const struct trainer *trainer = &r->trainer;
     const struct train_state *state = &trainer->learner.state;
-    if (state->epoch > s->epochs)
-        print_line("%s: this run is finished; a larger --epochs than %lld goes on with it",
-                   s->state, (long long)s->epochs);
+    if (state->epoch > s->recipe.epochs)
+        print_line(recipe_has_end(&s->recipe)
+                       ? "%s: this run is finished, after %lld epochs"
+                       : "%s: this run is finished; a larger --epochs than %lld goes on with it",
+                   s->state, (long long)s->recipe.epochs);
     else
         print_line("Going on with %s: epoch %lld of %lld, after step %lld of %lld", s->state,
-                   (long long)state->epoch, (long long)s->epochs, (long long)state->step,
+                   (long long)state->epoch, (long long)s->recipe.epochs, (long long)state->step,
                    (long long)trainer->learner.steps.count);
     if (state->best.epoch > 0)
-        print_line("Best test accuracy so far %.2f %% (epoch %lld), in %s", state->best.accuracy,
-                   (long long)state->best.epoch, s->model);
+        print_line("%s %s accuracy so far %.2f %% (epoch %lld), in %s",
+                   s->recipe.select == SELECT_LAST ? "Last" : "Best", judged(r),
+                   state->best.accuracy, (long long)state->best.epoch, s->model);
 }
 
 /* Warns of what keeps a run that goes on from being as if it had never stopped. */
@@ -208,7 +282,8 @@ static bool train_and_tell(struct run *r, struct error *error) {
     const struct settings *s = &r->settings;
     struct trainer *trainer = &r->trainer;
     const struct train_best *best = &trainer->learner.state.best;
-    const bool resumes = s->state != NULL, over = trainer->learner.state.epoch > s->epochs;
+    const bool resumes = s->state != NULL, over = trainer->learner.state.epoch > s->recipe.epochs;
+    const bool last = s->recipe.select == SELECT_LAST;
     if (!s->quiet)
         print_settings(r);
     if (!s->quiet && resumes)
@@ -220,14 +295,15 @@ static bool train_and_tell(struct run *r, struct error *error) {
 
     live_line_init(&r->line, !s->quiet);
     const double began = clock_seconds();
-    const struct train_observer observer = {r,         on_progress, on_step, on_epoch,
-                                            on_saving, on_warning,  on_stop};
+    const struct train_observer observer = {r,       on_progress, on_step,    on_epoch,
+                                            on_test, on_saving,   on_warning, on_stop};
     const bool good = train(trainer, &observer, error);
     live_line_clear(&r->line);
     const double seconds = clock_seconds() - began;
     if (good && !over && !s->quiet)
-        print_line("Finished Training in %.1f s: best test accuracy %.2f %% (epoch %lld), in %s",
-                   seconds, best->accuracy, (long long)best->epoch, s->model);
+        print_line("Finished Training in %.1f s: %s%s accuracy %.2f %% (epoch %lld%s), in %s",
+                   seconds, last ? "" : "best ", judged(r), best->accuracy, (long long)best->epoch,
+                   last ? ", the last" : "", s->model);
     log_record(r, end_record(trainer, seconds, good, error));
     if (!good && error->status == STATUS_INTERRUPTED)
         error->status += (enum status)interrupt_signal();
@@ -292,6 +368,9 @@ static bool write_about(struct run *r, struct error *error) {
     struct metadata *model = &r->model_about, *last = &r->last_about;
     const struct workplace *w = &r->workplace;
     struct settings kept = r->settings;
+    const bool begins = r->settings.init != NULL;
+    const char *init = begins ? r->settings.init : metadata_get(&r->kept, init_key);
+    const char *init_digest = begins ? r->init_digest : metadata_get(&r->kept, init_digest_key);
     unsigned long mark = 0;
     metadata_set(model, "format", "pt"); /* what PyTorch's own tools write and ask for */
     metadata_set(model, "format_version", "1");
@@ -302,16 +381,25 @@ static bool write_about(struct run *r, struct error *error) {
     metadata_set(model, "data_fingerprint", "%s", r->fingerprint);
     metadata_set(model, "train_images", "%lld", (long long)w->train.count);
     metadata_set(model, "test_images", "%lld", (long long)w->test.count);
-    for (int i = 0; i < model->count; i++)
+    if (init_digest != NULL)
+        metadata_set(model, init_digest_key, "%s", init_digest);
+    for (int i = 0; i < model->count; i++) {
+        const char *key = model->entry[i].key, *value = model->entry[i].value;
         /* a run may become longer, and go on with a later version of the program */
-        if (strcmp(model->entry[i].key, "epochs") != 0 &&
-            strcmp(model->entry[i].key, "program") != 0)
-            mark = crc32_z(mark, (const unsigned char *)model->entry[i].value,
-                           strlen(model->entry[i].value) + 1);
+        if ((strcmp(key, "epochs") == 0 && !recipe_has_end(&kept.recipe)) ||
+            strcmp(key, "program") == 0)
+            continue;
+        if (strncmp(key, "recipe.", strlen("recipe.")) == 0) /* not each is always there */
+            mark = crc32_z(mark, (const unsigned char *)key, strlen(key) + 1);
+        mark = crc32_z(mark, (const unsigned char *)value, strlen(value) + 1);
+    }
     metadata_set(model, "run", "%08lx", mark);
+    if (init != NULL && metadata_holds(init) && text_is_clean(init))
+        metadata_set(model, init_key, "%s", init);
     classes_record(model, &w->names);
     r->mark = metadata_get(model, "run");
     *last = *model;
+    metadata_set(model, "selection", "%s", r->selection);
     if (kept.log != NULL && !run_log_lasts(kept.log))
         kept.log = NULL;
     if (!settings_record(&kept, true, last, error))
@@ -331,8 +419,28 @@ static void describe(struct run *r) {
              log ? " --log " : "", log ? s->log : "");
     snprintf(r->fingerprint, sizeof r->fingerprint, "%016llx",
              (unsigned long long)cifar10_fingerprint(&w->test, cifar10_fingerprint(&w->train, 0)));
+    if (s->recipe.select == SELECT_LAST)
+        snprintf(r->selection, sizeof r->selection, "the last epoch");
+    else if (s->validation > 0)
+        snprintf(r->selection, sizeof r->selection, "the best epoch on %lld validation images",
+                 (long long)s->validation);
+    else
+        snprintf(r->selection, sizeof r->selection, "the best epoch on the test images");
     workplace_describe_device(w, r->device, sizeof r->device);
     w->device->ops->describe(w->device, r->arithmetic, sizeof r->arithmetic);
+}
+
+/* Holds out the images that epochs are judged on. */
+static bool hold_out(struct workplace *w, const struct settings *s, struct error *error) {
+    if (s->validation == 0)
+        return true;
+    if (s->validation >= w->train.count)
+        return error_set(error, STATUS_USAGE,
+                         "--validation %lld: there are %lld training images, of which some must be "
+                         "left to train on",
+                         (long long)s->validation, (long long)w->train.count);
+    cifar10_hold_out(&w->train, &w->validation, s->validation, (uint64_t)s->seed);
+    return true;
 }
 
 /* Once the files are locked and the data is there. */
@@ -344,12 +452,9 @@ static bool train_with(struct run *r, struct error *error) {
     s->device = w->device->ops->name; /* what "auto" has come to */
     s->data = w->folder;
     const struct train_settings settings = {
-        .epochs = (int)s->epochs,
-        .batch = (int)s->batch,
+        .recipe = s->recipe,
         .log_every = s->log_every,
         .save_every = s->save_every,
-        .lr = s->lr,
-        .weight_decay = s->weight_decay,
         .seed = (uint64_t)s->seed,
         .model = s->model,
         .last = s->last,
@@ -359,23 +464,39 @@ static bool train_with(struct run *r, struct error *error) {
         .stop_if_unsaved = s->stop_if_unsaved,
     };
     describe(r);
-    if (!write_about(r, error) ||
-        (from != NULL &&
-         (!check_data(r, error) ||
-          !train_state_fits(from, s->epochs, steps_count(w->train.count, settings.batch), s->state,
-                            error))) ||
+    if (!hold_out(w, s, error) || !write_about(r, error) ||
+        (from != NULL && (!check_data(r, error) ||
+                          !train_state_fits(from, s->recipe.epochs,
+                                            steps_count(w->train.count, (int)s->recipe.batch),
+                                            s->recipe.average != AVERAGE_NONE, s->state, error))) ||
         !outputs_check(&r->outputs, s, r->mark, from, &r->kept, &r->last_about, error))
         return false;
     if (!outputs_tell(&r->outputs, r->mark, &warning))
         warn(r, warning.text);
     /* takes the memory: an earlier log is not emptied for a training that cannot begin */
-    const struct resident train = resident_new(w->device, &w->train);
-    const struct resident test = resident_new(w->device, &w->test);
-    trainer_init(&r->trainer, w->device, &settings, &train, &test, &r->model_about, &r->last_about,
-                 from);
+    struct train_data data = {.train = resident_new(w->device, &w->train),
+                              .test = resident_new(w->device, &w->test)};
+    if (s->validation > 0)
+        data.validation = resident_new(w->device, &w->validation);
+    trainer_init(&r->trainer, w->device, &settings, &data, s->init != NULL ? &r->init : NULL,
+                 &r->model_about, &r->last_about, from);
     const bool good = train_logged(r, error);
     trainer_free(&r->trainer);
     return good;
+}
+
+/* Loads the network that a new run begins with. */
+static bool load_init(struct run *r, struct error *error) {
+    if (r->settings.init == NULL)
+        return true;
+    const struct network_plan *plan = network_plan();
+    network_state_new(&r->init);
+    if (!checkpoint_load(r->settings.init, &r->init, NULL, error))
+        return false;
+    digest_bytes(r->init_digest, r->init.parameters, plan->parameters * sizeof(float));
+    digest_bytes(r->init_digest + DIGEST_DIGITS, r->init.statistics,
+                 plan->statistics * sizeof(float));
+    return true;
 }
 
 /* Loads the state to go on from, under its lock, and makes the settings those of its run. */
@@ -395,11 +516,12 @@ bool command_train(const struct settings *settings, struct error *error) {
     struct run *r = memory_new(1, sizeof *r);
     r->settings = *settings;
     const bool good = outputs_lock_state(&r->outputs, settings, error) && load_run(r, error) &&
-                      outputs_lock_rest(&r->outputs, &r->settings, error) &&
+                      outputs_lock_rest(&r->outputs, &r->settings, error) && load_init(r, error) &&
                       workplace_open(&r->workplace, &r->settings, true, error) &&
                       train_with(r, error);
     workplace_close(&r->workplace);
     train_state_free(&r->from);
+    network_state_free(&r->init);
     outputs_release(&r->outputs);
     free(r);
     return good;

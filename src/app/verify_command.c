@@ -47,6 +47,11 @@ static int64_t number_of(const struct metadata *about, const char *key) {
 }
 
 /* The state itself has been read, which checks nearly all of it. */
+static bool is_averaged(const struct metadata *about) {
+    const char *average = metadata_get(about, "recipe.average");
+    return average != NULL && strcmp(average, "none") != 0;
+}
+
 static bool check_state(struct verification *v, struct error *error) {
     const struct train_state *state = &v->state;
     const int64_t images = number_of(&v->about, "train_images");
@@ -63,7 +68,7 @@ static bool check_state(struct verification *v, struct error *error) {
                          "program",
                          v->path);
     v->steps = images / batch + (images % batch > 0);
-    if (!train_state_fits(state, epochs, v->steps, v->path, error) ||
+    if (!train_state_fits(state, epochs, v->steps, is_averaged(&v->about), v->path, error) ||
         !classes_find(&names, &told, &v->about, v->path, error))
         return false;
     if (state->epoch > epochs)
@@ -112,7 +117,9 @@ static void check_model(struct verification *v) {
     else if (epoch < best)
         tell(v, true, "whole; epoch %lld; a resume writes epoch %lld", epoch, best);
     else
-        tell(v, true, "whole; epoch %lld, test accuracy %.2f %%", epoch, v->state.best.accuracy);
+        tell(v, true, "whole; epoch %lld, %s accuracy %.2f %%", epoch,
+             metadata_get(&v->about, "validation") != NULL ? "validation" : "test",
+             v->state.best.accuracy);
 }
 
 static void check_log(struct verification *v) {

@@ -28,7 +28,7 @@ bool workplace_open_device(struct device **device, const struct settings *settin
                            struct error *error) {
     const struct device_options options = {
         .threads = workplace_threads(settings),
-        .tf32 = strcmp(settings->precision, "tf32") == 0,
+        .tf32 = settings->precision == PRECISION_TF32,
     };
     return device_open(device, settings->device, &options, error);
 }
@@ -58,6 +58,7 @@ void workplace_close(struct workplace *w) {
     if (w->device != NULL)
         w->device->ops->close(w->device);
     cifar10_free(&w->train);
+    cifar10_free(&w->validation);
     cifar10_free(&w->test);
     w->device = NULL;
 }
@@ -153,10 +154,12 @@ void workplace_describe_device(const struct workplace *w, char *text, size_t siz
 void judgement_print(const struct judgement *j, const struct workplace *w,
                      const struct settings *settings) {
     const char *epoch = metadata_get(&j->model.about, "epoch"),
-               *data = metadata_get(&j->model.about, "trained_on");
+               *data = metadata_get(&j->model.about, "trained_on"),
+               *selection = metadata_get(&j->model.about, "selection");
     char text[512];
     if (epoch != NULL && data != NULL)
-        print_line("model   %s: epoch %s of a training on %s", settings->model, epoch, data);
+        print_line("model   %s: epoch %s of a training on %s%s%s", settings->model, epoch, data,
+                   selection != NULL ? ": " : "", selection != NULL ? selection : "");
     else
         print_line("model   %s", settings->model);
     print_line("data    %s: %lld test images (%s)", w->folder, (long long)w->test.count,

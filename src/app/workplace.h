@@ -11,6 +11,7 @@ struct workplace {
     struct cifar10_names names;
     bool synthetic; /* drawn by cifar-synth, as names or labels tell */
     struct cifar10 train, test;
+    struct cifar10 validation; /* held out of `train`; no records: none */
     int threads;
     struct device *device;
 };

@@ -122,7 +122,7 @@ struct pass *host_pass_new(struct device *device, struct dataset *dataset, int64
     pass->most_images = images;
     pass->most_steps = steps;
     pass->views = host_own(d, (size_t)images, sizeof *pass->views);
-    pass->lr = host_own(d, (size_t)steps, sizeof *pass->lr);
+    pass->schedule = host_own(d, (size_t)steps, sizeof *pass->schedule);
     pass->losses = host_own(d, (size_t)steps, sizeof *pass->losses);
     pass->logits =
         host_own(d, (size_t)images * (size_t)dataset->images.classes, sizeof *pass->logits);
@@ -133,11 +133,11 @@ void host_pass_begin(struct device *device, struct pass *pass, const struct scri
     (void)device;
     require(script->images <= pass->most_images && script->steps <= pass->most_steps);
     memcpy(pass->views, script->views, (size_t)script->images * sizeof *pass->views);
-    if (script->lr != NULL)
-        memcpy(pass->lr, script->lr, (size_t)script->steps * sizeof *pass->lr);
+    if (script->schedule != NULL)
+        memcpy(pass->schedule, script->schedule, (size_t)script->steps * sizeof *pass->schedule);
     pass->script = *script;
     pass->script.views = pass->views;
-    pass->script.lr = script->lr == NULL ? NULL : pass->lr;
+    pass->script.schedule = script->schedule == NULL ? NULL : pass->schedule;
     pass->next = pass->steps = 0;
 }
 
@@ -170,6 +170,10 @@ struct step *host_step_new(struct device *device, const struct step_description 
     return step;
 }
 
+static void require_schedule(const struct pass *pass) {
+    require(pass->steps > 0 && pass->script.schedule != NULL);
+}
+
 /* The batch begins at image `next` before it is loaded, and ends there afterwards. */
 static void run_op(struct host *d, const struct op *op, const struct step_description *of) {
     const struct host_kernels *kernel = d->kernels;
@@ -196,8 +200,20 @@ static void run_op(struct host *d, const struct op *op, const struct step_descri
         kernel->stage_backward(d, op->stage, of->n);
         break;
     case OP_ADAM:
-        require(pass->steps > 0 && pass->script.lr != NULL);
+        require_schedule(pass);
         kernel->adam(d, op->adam, pass);
+        break;
+    case OP_SGD:
+        require_schedule(pass);
+        kernel->sgd(d, op->sgd, pass);
+        break;
+    case OP_MUON:
+        require_schedule(pass);
+        kernel->muon(d, op->muon, pass);
+        break;
+    case OP_AVERAGE:
+        require(pass->steps > 0);
+        kernel->average(d, op->average, pass);
         break;
     }
 }
@@ -222,6 +238,15 @@ static const uint8_t *record_of(const struct pass *pass, int64_t image) {
     return of->records + pass->script.views[image].image * (size_t)(1 + of->c * of->h * of->w);
 }
 
+/* Which of `count` pixels in a line is seen at `at`, -1 if none is. */
+static int pixel_at(int at, int count, bool reflected) {
+    if (at >= 0 && at < count)
+        return at;
+    if (!reflected)
+        return -1;
+    return at < 0 ? -at : 2 * (count - 1) - at;
+}
+
 void host_load_row(float *x, size_t stride, const struct pass *pass, int64_t image, int row,
                    const float values[256]) {
     const struct view *view = &pass->script.views[image];
@@ -232,17 +257,18 @@ void host_load_row(float *x, size_t stride, const struct pass *pass, int64_t ima
             x[(size_t)j * stride] = values[pixels[j]];
         return;
     }
-    const int y = row % h - view->down;
+    const int top = row % h, y = pixel_at(top - view->down, h, view->reflected);
     for (int j = 0; j < w; j++) {
-        const int at = (view->mirrored ? w - 1 - j : j) - view->right;
-        const bool there = y >= 0 && y < h && at >= 0 && at < w;
-        x[(size_t)j * stride] = values[there ? pixels[at - view->down * w] : 0];
+        const int at = pixel_at((view->mirrored ? w - 1 - j : j) - view->right, w, view->reflected);
+        x[(size_t)j * stride] = values[y >= 0 && at >= 0 ? pixels[(y - top) * w + at] : 0];
     }
 }
 
-double host_cross_entropy(float *dz, const float *z, size_t stride, struct pass *pass,
-                          int64_t image, int n) {
+double host_cross_entropy(float *dz, const float *z, size_t stride, const struct head *head,
+                          struct pass *pass, int64_t image, int n) {
     const size_t classes = (size_t)pass->images->classes;
+    const double spread = dz == NULL ? 0 : head->label_smoothing / (double)classes;
+    const double whole = dz == NULL ? 1 : 1 - head->label_smoothing;
     const int label = record_of(pass, image)[0];
     float *kept = pass->logits + (size_t)image * classes;
     double largest = (double)z[0], sum = 0; /* of e^(z - largest z), which cannot overflow */
@@ -251,11 +277,14 @@ double host_cross_entropy(float *dz, const float *z, size_t stride, struct pass 
         if ((double)kept[k] > largest)
             largest = (double)kept[k];
     }
-    for (size_t k = 0; k < classes; k++)
+    double all = 0;
+    for (size_t k = 0; k < classes; k++) {
         sum += exp((double)kept[k] - largest);
+        all += (double)kept[k];
+    }
     for (size_t k = 0; dz != NULL && k < classes; k++) {
         const double softmax = exp((double)kept[k] - largest) / sum;
-        dz[k * stride] = (float)((softmax - ((int)k == label)) / n);
+        dz[k * stride] = (float)((softmax - ((int)k == label ? whole + spread : spread)) / n);
     }
-    return log(sum) + largest - (double)kept[label];
+    return log(sum) + largest - whole * (double)kept[label] - (spread > 0 ? spread * all : 0);
 }

@@ -23,7 +23,7 @@ struct pass {
     const struct images *images;
     int64_t most_images, most_steps; /* room for */
     struct view *views;              /* [most_images], of the script */
-    double *lr;                      /* [most_steps], likewise */
+    double *schedule;                /* [most_steps], likewise */
     struct script script;            /* with these */
     int64_t next;                    /* images loaded so far */
     int64_t steps;                   /* that have loaded theirs so far */
@@ -66,6 +66,9 @@ struct host_kernels {
                    int n);
     void (*head_backward)(struct host *host, const struct head *head, int n);
     void (*adam)(struct host *host, const struct adam *adam, const struct pass *pass);
+    void (*sgd)(struct host *host, const struct sgd *sgd, const struct pass *pass);
+    void (*muon)(struct host *host, const struct muon *muon, const struct pass *pass);
+    void (*average)(struct host *host, const struct average *average, const struct pass *pass);
 };
 
 static inline struct host *host_of(struct device *device) {
@@ -98,42 +101,13 @@ void host_pixel_values(float values[256]);
 void host_load_row(float *x, size_t stride, const struct pass *pass, int64_t image, int row,
                    const float values[256]);
 
-/* One image's part in the cross-entropy of a batch of n, which is returned: for logits z and label
- * t, log(sum of e^z) - z[t]; dz = (softmax(z) - onehot(t)) / n unless dz is NULL. Class k is at
- * z[k * stride], also of dz. The logits join the results of the pass. A few hundred operations an
- * image, so all in double. */
-double host_cross_entropy(float *dz, const float *z, size_t stride, struct pass *pass,
-                          int64_t image, int n);
-
-/* One step of Adam, as torch.optim.Adam computes it (Kingma and Ba, 2014, with L2 decay added to
- * the gradient), in one pass over all parameters:
- *
- *     g = g + weight_decay w
- *     m = m + (1 - beta1) (g - m)
- *     v = beta2 v + (1 - beta2) g^2
- *     w = w - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
- *
- * The factors of a step are computed in double, then rounded to float. It stands here so that each
- * backend compiles it for its own instruction set. */
-static inline void host_adam(struct host *host, const struct adam *adam, const struct pass *pass) {
-    const double t = (double)(pass->script.adam_steps + pass->steps);
-    const double lr = pass->script.lr[pass->steps - 1];
-    const float step_size = (float)(lr / (1 - pow(adam->beta1, t)));
-    const float correction = (float)sqrt(1 - pow(adam->beta2, t));
-    const float decay = (float)adam->weight_decay, eps = (float)adam->eps;
-    const float rest1 = (float)(1 - adam->beta1);
-    const float beta2 = (float)adam->beta2, rest2 = (float)(1 - adam->beta2);
-    float *restrict w = adam->parameters->data, *restrict m = adam->exp_avg->data;
-    float *restrict v = adam->exp_avg_sq->data;
-    const float *restrict dw = adam->gradients->data;
-#pragma omp parallel for simd num_threads(host->base.threads) schedule(static)
-    for (size_t i = 0; i < adam->count; i++) {
-        const float g = dw[i] + decay * w[i];
-        m[i] += rest1 * (g - m[i]);
-        v[i] = beta2 * v[i] + rest2 * g * g;
-        w[i] -= step_size * (m[i] / (sqrtf(v[i]) / correction + eps));
-    }
-}
+/* One image's part in the cross-entropy of a batch of n, which is returned: for logits z and the
+ * target p, log(sum of e^z) - sum of p z; dz = (softmax(z) - p) / n unless dz is NULL, which is in
+ * evaluation. p is 1 for the image's label and 0 for others, and in training smoothed by the head.
+ * Class k is at z[k * stride], also of dz. The logits join the results of the pass. A few hundred
+ * operations an image, so all in double. */
+double host_cross_entropy(float *dz, const float *z, size_t stride, const struct head *head,
+                          struct pass *pass, int64_t image, int n);
 
 /* The rest are ops of struct device_ops, for a backend's table. */
 void host_close(struct device *device);

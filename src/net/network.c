@@ -190,6 +190,7 @@ struct network {
     struct stage stages[NETWORK_STAGES];
     const char *names[NETWORK_STAGES][2]; /* of the convolution and of the normalisation */
     struct head head;
+    bool trains; /* it has a step that does */
 };
 
 static struct stage stage_of(const struct network *net, int layer) {
@@ -289,11 +290,16 @@ struct block *network_gradients(const struct network *network) {
     return network->gradients;
 }
 
+void network_upload_parameters(struct network *network, const float *parameters) {
+    struct device *device = network->device;
+    device->ops->upload(device, (struct slice){network->parameters, 0}, parameters,
+                        network_plan()->parameters);
+}
+
 void network_upload(struct network *network, const struct network_state *state) {
     const struct network_plan *plan = network_plan();
     struct device *device = network->device;
-    device->ops->upload(device, (struct slice){network->parameters, 0}, state->parameters,
-                        plan->parameters);
+    network_upload_parameters(network, state->parameters);
     device->ops->upload(device, (struct slice){network->statistics, 0}, state->statistics,
                         plan->statistics);
 }
@@ -319,18 +325,30 @@ static void forward_ops(const struct network *net, struct op ops[FORWARD]) {
     ops[FORWARD - 1] = (struct op){.kind = OP_HEAD, .head = &net->head};
 }
 
-struct step *network_step(struct network *net, struct pass *pass, const struct adam *adam, int n) {
-    struct op ops[2 * FORWARD];
+struct step *network_step(struct network *net, struct pass *pass,
+                          const struct network_training *training, int n) {
+    struct op ops[2 * FORWARD + NETWORK_UPDATES];
     int count = FORWARD;
     forward_ops(net, ops);
-    if (adam != NULL) {
+    if (training != NULL) {
+        require(!net->trains || net->head.label_smoothing == training->label_smoothing);
+        net->head.label_smoothing = training->label_smoothing;
+        net->trains = true;
         ops[count++] = (struct op){.kind = OP_HEAD_BACKWARD, .head = &net->head};
         for (int i = NETWORK_STAGES - 1; i >= 0; i--)
             ops[count++] = (struct op){.kind = OP_STAGE_BACKWARD, .stage = &net->stages[i]};
-        ops[count++] = (struct op){.kind = OP_ADAM, .adam = adam};
+        for (int i = 0; i < training->count; i++)
+            ops[count++] = training->updates[i];
     }
     const struct step_description description = {
-        .ops = ops, .count = count, .training = adam != NULL, .pass = pass, .n = n};
+        .ops = ops, .count = count, .training = training != NULL, .pass = pass, .n = n};
+    return net->device->ops->step_new(net->device, &description);
+}
+
+struct step *network_statistics_step(struct network *net, struct pass *pass, int n) {
+    struct op ops[FORWARD];
+    forward_ops(net, ops);
+    const struct step_description description = {ops, FORWARD - 1, true, pass, n};
     return net->device->ops->step_new(net->device, &description);
 }
 

@@ -15,16 +15,16 @@ int64_t steps_count(int64_t images, int batch) {
 }
 
 void steps_init(struct steps *steps, struct network *network, const struct resident *data,
-                const struct adam *adam, int batch) {
+                const struct network_training *training, int batch) {
     const int64_t images = data->images->count;
     struct device *device = network_device(network);
     *steps = (struct steps){.device = device, .images = images, .batch = batch};
     steps->count = steps_count(images, batch);
     steps->pass = device->ops->pass_new(device, data->dataset, images, steps->count);
     if (images >= batch)
-        steps->whole = network_step(network, steps->pass, adam, batch);
+        steps->whole = network_step(network, steps->pass, training, batch);
     if (images % batch != 0)
-        steps->rest = network_step(network, steps->pass, adam, (int)(images % batch));
+        steps->rest = network_step(network, steps->pass, training, (int)(images % batch));
 }
 
 int steps_batch(const struct steps *steps, int64_t step) {
@@ -32,14 +32,14 @@ int steps_batch(const struct steps *steps, int64_t step) {
     return step < whole ? steps->batch : (int)(steps->images % steps->batch);
 }
 
-void steps_begin(struct steps *steps, const struct view *views, const double *lr, int64_t first,
-                 int64_t adam_steps) {
+void steps_begin(struct steps *steps, const struct view *views, const double *schedule,
+                 int64_t first, int64_t steps_before) {
     const int64_t done = first * steps->batch;
     const struct script script = {.views = views + done,
                                   .images = steps->images - done,
-                                  .lr = lr == NULL ? NULL : lr + first,
+                                  .schedule = schedule == NULL ? NULL : schedule + first,
                                   .steps = steps->count - first,
-                                  .adam_steps = adam_steps};
+                                  .steps_before = steps_before};
     steps->began = first;
     steps->device->ops->pass_begin(steps->device, steps->pass, &script);
 }

@@ -23,11 +23,17 @@ void train_state_new(struct train_state *state) {
     network_state_new(&state->best.network);
     state->exp_avg = memory_new(network_plan()->parameters, sizeof *state->exp_avg);
     state->exp_avg_sq = memory_new(network_plan()->parameters, sizeof *state->exp_avg_sq);
+    state->average = memory_new(network_plan()->parameters, sizeof *state->average);
 }
 
-void train_state_begin(struct train_state *state, uint64_t seed) {
+void train_state_begin(struct train_state *state, uint64_t seed, const struct network_state *init) {
     random_seed(&state->random, seed);
     network_init(&state->network, &state->random);
+    if (init != NULL)
+        network_state_copy(&state->network, init);
+    state->network.batches = 0; /* of this run */
+    memcpy(state->average, state->network.parameters,
+           network_plan()->parameters * sizeof *state->average);
     state->epoch = 1;
 }
 
@@ -36,6 +42,7 @@ void train_state_free(struct train_state *state) {
     network_state_free(&state->best.network);
     free(state->exp_avg);
     free(state->exp_avg_sq);
+    free(state->average);
     *state = (struct train_state){0};
 }
 
@@ -43,7 +50,7 @@ void train_state_free(struct train_state *state) {
 
 /* The tensors of a state. Saving and loading follow the same list; their data is the state's. */
 struct list {
-    struct safetensors_tensor tensor[4 * NETWORK_TENSORS + 16];
+    struct safetensors_tensor tensor[5 * NETWORK_TENSORS + 16];
     int count;
 };
 
@@ -58,8 +65,8 @@ static void add(struct list *list, const char *name, const char *dtype, int coun
     snprintf(to->dtype, sizeof to->dtype, "%s", dtype);
 }
 
-/* A block of Adam's, as one tensor for each parameter. */
-static void add_moments(struct list *list, const char *name, float *block) {
+/* A block of floats, as one tensor for each parameter. */
+static void add_parameters(struct list *list, const char *name, float *block) {
     struct safetensors_tensor parameters[NETWORK_TENSORS];
     const struct network_state in_block = {.parameters = block, .statistics = block};
     checkpoint_list(parameters, &in_block, name);
@@ -68,16 +75,24 @@ static void add_moments(struct list *list, const char *name, float *block) {
             list->tensor[list->count++] = parameters[i];
 }
 
+static void add_network(struct list *list, const struct network_state *network,
+                        const char *prefix) {
+    checkpoint_list(list->tensor + list->count, network, prefix);
+    list->count += NETWORK_TENSORS;
+}
+
 /* What the training goes on from. */
 static void list_training(struct list *list, const struct train_state *s) {
-    checkpoint_list(list->tensor, &s->network, "");
-    list->count = NETWORK_TENSORS;
-    add_moments(list, MORE "exp_avg.", s->exp_avg);
-    add_moments(list, MORE "exp_avg_sq.", s->exp_avg_sq);
+    list->count = 0;
+    add_network(list, &s->network, "");
+    add_parameters(list, MORE "exp_avg.", s->exp_avg);
+    add_parameters(list, MORE "exp_avg_sq.", s->exp_avg_sq);
+    if (s->averaged)
+        add_parameters(list, MORE "average.", s->average);
 }
 
 static void list_numbers(struct list *list, const struct train_state *s) {
-    add(list, "adam.step", "I64", 1, &s->adam_step);
+    add(list, "adam.step", "I64", 1, &s->steps);
     add(list, "random", "U32", RANDOM_WORDS, &s->random);
     add(list, "epoch", "I64", 1, &s->epoch);
     add(list, "step", "I64", 1, &s->step);
@@ -89,8 +104,7 @@ static void list_numbers(struct list *list, const struct train_state *s) {
 static void list_best(struct list *list, const struct train_state *s) {
     add(list, "best.accuracy", "F64", 1, &s->best.accuracy);
     add(list, "best.loss", "F64", 1, &s->best.loss);
-    checkpoint_list(list->tensor + list->count, &s->best.network, MORE "best.");
-    list->count += NETWORK_TENSORS;
+    add_network(list, &s->best.network, MORE "best.");
 }
 
 bool train_state_save(const char *path, const struct train_state *state,
@@ -189,6 +203,7 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
                 refuse(&file, error,
                        "holds no training state to go on from, but a network alone at most; "
                        "--resume takes the file that --last named (last.ckpt)");
+    state->averaged = safetensors_find(&file, MORE "average.conv1.weight") != NULL;
     list_training(&list, state);
     list_numbers(&list, state);
     good = good && checkpoint_take(&file, list.tensor, list.count, error) &&
@@ -214,8 +229,8 @@ bool train_state_load(const char *path, struct train_state *state, struct metada
     return good;
 }
 
-bool train_state_fits(const struct train_state *s, int64_t epochs, int64_t steps, const char *path,
-                      struct error *error) {
+bool train_state_fits(const struct train_state *s, int64_t epochs, int64_t steps, bool averaged,
+                      const char *path, struct error *error) {
     const double done = (double)(s->epoch - 1) * (double)steps + (double)s->step;
     const double best = (double)s->best.epoch * (double)steps;
     if (s->epoch > epochs && (s->epoch > epochs + 1 || s->step > 0))
@@ -223,18 +238,23 @@ bool train_state_fits(const struct train_state *s, int64_t epochs, int64_t steps
             error, STATUS_CHECKPOINT,
             "%s: is in epoch %lld after step %lld of a run of %lld epochs: the file is damaged",
             path, (long long)s->epoch, (long long)s->step, (long long)epochs);
+    if (s->averaged != averaged)
+        return error_set(error, STATUS_CHECKPOINT,
+                         "%s: holds %s average of the network, but its run takes %s: the file is "
+                         "damaged",
+                         path, s->averaged ? "an" : "no", averaged ? "one" : "none");
     if (s->best.epoch > 0 && (double)s->best.network.batches != best)
         return error_set(error, STATUS_CHECKPOINT,
                          "%s: its best network is of epoch %lld and of %lld steps, which do not "
                          "belong together where an epoch has %lld steps: the file is damaged",
                          path, (long long)s->best.epoch, (long long)s->best.network.batches,
                          (long long)steps);
-    if (s->step < steps && (double)s->adam_step == done && (double)s->network.batches == done)
+    if (s->step < steps && (double)s->steps == done && (double)s->network.batches == done)
         return true;
     return error_set(error, STATUS_CHECKPOINT,
-                     "%s: is in epoch %lld after step %lld, and %lld steps of Adam, %lld of batch "
+                     "%s: is in epoch %lld after step %lld, and %lld steps, %lld of batch "
                      "normalisation, which do not belong together where an epoch has %lld steps: "
                      "the file is damaged",
-                     path, (long long)s->epoch, (long long)s->step, (long long)s->adam_step,
+                     path, (long long)s->epoch, (long long)s->step, (long long)s->steps,
                      (long long)s->network.batches, (long long)steps);
 }

@@ -24,32 +24,64 @@ static int64_t least(int64_t a, int64_t b) {
 }
 
 void trainer_init(struct trainer *t, struct device *device, const struct train_settings *settings,
-                  const struct resident *train, const struct resident *test,
+                  const struct train_data *data, const struct network_state *init,
                   const struct metadata *model_about, const struct metadata *last_about,
                   struct train_state *from) {
-    const int evaluation = (int)least(EVALUATION_BATCH, test->images->count);
-    const struct learner_settings learner = {.batch =
-                                                 (int)least(settings->batch, train->images->count),
-                                             .capacity = evaluation,
-                                             .lr = settings->lr,
-                                             .weight_decay = settings->weight_decay,
-                                             .seed = settings->seed};
-    *t = (struct trainer){.settings = *settings, .at_once = 1};
+    const bool validates = data->validation.images != NULL;
+    const struct resident *judged = validates ? &data->validation : &data->test;
+    const int batch = (int)least(EVALUATION_BATCH, judged->images->count);
+    const int last = (int)least(EVALUATION_BATCH, data->test.images->count);
+    const struct learner_settings learner = {.recipe = settings->recipe,
+                                             .capacity = batch > last ? batch : last,
+                                             .seed = settings->seed,
+                                             .init = init};
+    *t = (struct trainer){.settings = *settings, .at_once = 1, .validates = validates};
     t->model_about = *model_about;
     t->last_about = *last_about;
 
-    learner_init(&t->learner, device, train, &learner, from);
+    learner_init(&t->learner, device, &data->train, &learner, from);
     train_state_new(&t->room);
+    t->room.averaged = t->learner.state.averaged;
+    network_state_new(&t->average);
     t->model_waits = t->learner.state.best.epoch > 0;
-    evaluator_init(&t->evaluator, t->learner.network, test, evaluation);
+    evaluator_init(&t->judge, t->learner.network, judged, batch);
+    if (validates)
+        evaluator_init(&t->test, t->learner.network, &data->test, last);
     t->losses = memory_new((size_t)t->learner.steps.count, sizeof *t->losses);
 }
 
 void trainer_free(struct trainer *t) {
-    evaluator_free(&t->evaluator);
+    evaluator_free(&t->judge);
+    evaluator_free(&t->test);
     learner_free(&t->learner);
     train_state_free(&t->room);
+    network_state_free(&t->average);
     free(t->losses);
+}
+
+/* ---- the average ---- */
+
+/* Puts the network that is judged in the place of the one that learns, which goes to `room`. */
+static bool put_judged(struct trainer *t, struct error *error) {
+    struct learner *l = &t->learner;
+    if (!learner_averages(l))
+        return true;
+    if (!learner_take(l, &t->room, error))
+        return false;
+    learner_put_average(l, t->room.average);
+    t->average.batches = l->state.epoch * l->steps.count;
+    return network_download(l->network, &t->average, error);
+}
+
+/* And back. */
+static void put_learning(struct trainer *t) {
+    if (learner_averages(&t->learner))
+        network_upload(t->learner.network, &t->room.network);
+}
+
+/* Which of an epoch's two networks was judged. */
+static const struct network_state *judged_network(const struct trainer *t) {
+    return learner_averages(&t->learner) ? &t->average : &t->learner.state.network;
 }
 
 /* ---- numbers that are no longer finite ---- */
@@ -61,12 +93,16 @@ static bool diverged(const struct trainer *t, const char *what, double value,
     if (t->learner.state.best.epoch > 0 && !t->model_waits)
         snprintf(kept, sizeof kept, "%.300s still holds epoch %lld with %.2f %%", t->settings.model,
                  (long long)t->learner.state.best.epoch, t->learner.state.best.accuracy);
+    const struct recipe *recipe = &t->settings.recipe;
+    char muon[64] = "";
+    if (recipe->optimizer == OPTIMIZER_MUON)
+        snprintf(muon, sizeof muon, ", --muon-lr (now %g)", recipe->muon_lr);
     return error_set(error, STATUS_DIVERGED,
                      "epoch %lld: %s is %s: no longer a finite number%s; training stops and %s; a "
-                     "smaller --lr (now %g) or --weight-decay (now %g) or another --seed usually "
+                     "smaller --lr (now %g)%s or --weight-decay (now %g) or another --seed usually "
                      "helps",
                      (long long)t->learner.state.epoch, what, divergence_word(value), first->text,
-                     kept, t->settings.lr, t->settings.weight_decay);
+                     kept, recipe->lr, muon, recipe->weight_decay);
 }
 
 /* The loss of step number `step` (from 0) is not finite. */
@@ -80,18 +116,22 @@ static bool diverged_in_step(struct trainer *t, int64_t step, double loss, struc
            diverged(t, what, loss, &first, error);
 }
 
-/* The mean loss on the test images is not finite, after the epoch's last step. */
-static bool diverged_in_test(struct trainer *t, double loss, struct error *error) {
+/* The mean loss on the images that the epoch was judged on is not finite, after its last step. */
+static bool diverged_in_judgement(struct trainer *t, double loss, struct error *error) {
     struct divergence first;
-    struct evaluator *e = &t->evaluator;
+    struct evaluator *e = &t->judge;
     int64_t step = 0;
     while (step + 1 < e->steps.count && isfinite(e->losses[step]))
         step++;
-    if (!divergence_of_numbers(&first, &t->learner, t->learner.steps.count, &t->room, error))
+    if (!divergence_of_numbers(&first, &t->learner, t->learner.steps.count, &t->room, error) ||
+        !put_judged(t, error))
         return false;
     steps_begin(&e->steps, e->views, NULL, step, 0);
     return divergence_of_layers(&first, t->learner.network, &e->steps, false, step, error) &&
-           diverged(t, "the loss on the test images", loss, &first, error);
+           diverged(t,
+                    t->validates ? "the loss on the validation images"
+                                 : "the loss on the test images",
+                    loss, &first, error);
 }
 
 /* ---- the state ---- */
@@ -99,9 +139,11 @@ static bool diverged_in_test(struct trainer *t, double loss, struct error *error
 static void swap_numbers(struct train_state *a, struct train_state *b) {
     const struct train_state was = *a;
     a->network = b->network;
+    a->average = b->average;
     a->exp_avg = b->exp_avg;
     a->exp_avg_sq = b->exp_avg_sq;
     b->network = was.network;
+    b->average = was.average;
     b->exp_avg = was.exp_avg;
     b->exp_avg_sq = was.exp_avg_sq;
 }
@@ -128,7 +170,7 @@ static bool take_state(struct trainer *t, int64_t epoch, int64_t step, double to
     s->step = step;
     s->total = total;
     s->running = running;
-    s->adam_step = s->network.batches = (epoch - 1) * steps + step;
+    s->steps = s->network.batches = (epoch - 1) * steps + step;
     t->last_waits = true;
     return true;
 }
@@ -152,9 +194,15 @@ static bool save_last(struct trainer *t, struct error *error) {
 
 static bool save_model(struct trainer *t, struct error *error) {
     const struct train_best *best = &t->learner.state.best;
-    metadata_set(&t->model_about, "epoch", "%lld", (long long)best->epoch);
-    metadata_set(&t->model_about, "test_accuracy", "%.2f", best->accuracy);
-    metadata_set(&t->model_about, "test_loss", "%.6f", best->loss);
+    struct metadata *about = &t->model_about;
+    metadata_set(about, "epoch", "%lld", (long long)best->epoch);
+    metadata_set(about, t->validates ? "validation_accuracy" : "test_accuracy", "%.2f",
+                 best->accuracy);
+    metadata_set(about, t->validates ? "validation_loss" : "test_loss", "%.6f", best->loss);
+    if (t->tested.images > 0) {
+        metadata_set(about, "test_accuracy", "%.2f", evaluation_accuracy(&t->tested));
+        metadata_set(about, "test_loss", "%.6f", t->tested.loss);
+    }
     return checkpoint_save(t->settings.model, &best->network, &t->model_about, error);
 }
 
@@ -345,25 +393,46 @@ static bool train_epoch(struct trainer *t, const struct train_observer *observer
     report.train_loss = total / (double)of->images;
     report.train_seconds = clock_seconds() - began - (t->save_seconds - saving);
     report.images_per_second = (double)left / report.train_seconds;
+    report.lr = t->settings.recipe.lr * t->learner.schedule[of->count - 1];
 
-    if (!evaluate(&t->evaluator, &report.test, error))
+    const double judging = clock_seconds();
+    if (!put_judged(t, error) || !evaluate(&t->judge, &report.judged, error))
         return false;
-    if (!isfinite(report.test.loss))
-        return diverged_in_test(t, report.test.loss, error);
+    report.judged.seconds = clock_seconds() - judging;
+    if (!isfinite(report.judged.loss))
+        return diverged_in_judgement(t, report.judged.loss, error);
+    put_learning(t);
     if (!take_state(t, t->learner.state.epoch + 1, 0, 0, 0, error))
         return false;
     struct train_best *best = &t->learner.state.best;
-    const double accuracy = evaluation_accuracy(&report.test);
-    report.best = best->epoch == 0 || accuracy > best->accuracy;
-    if (report.best) {
-        network_state_copy(&best->network, &t->learner.state.network);
+    const double accuracy = evaluation_accuracy(&report.judged);
+    report.chosen =
+        best->epoch == 0 || accuracy > best->accuracy || t->settings.recipe.select == SELECT_LAST;
+    if (report.chosen) {
+        network_state_copy(&best->network, judged_network(t));
         best->epoch = report.epoch;
         best->accuracy = accuracy;
-        best->loss = report.test.loss;
+        best->loss = report.judged.loss;
         t->model_waits = true;
     }
     observer->epoch(observer->context, &report);
     return save_and_go_on(t, observer, error);
+}
+
+/* Judges the chosen network on the test images, at the end of a run. */
+static bool test(struct trainer *t, const struct train_observer *observer, struct error *error) {
+    network_upload(t->learner.network, &t->learner.state.best.network);
+    if (!evaluate(&t->test, &t->tested, error))
+        return false;
+    if (!isfinite(t->tested.loss))
+        return error_set(
+            error, STATUS_DIVERGED,
+            "epoch %lld: its network was chosen on the validation images, but its loss "
+            "on the test images is %s",
+            (long long)t->learner.state.best.epoch, divergence_word(t->tested.loss));
+    t->model_waits = true;
+    observer->test(observer->context, &t->tested);
+    return true;
 }
 
 bool train(struct trainer *t, const struct train_observer *observer, struct error *error) {
@@ -371,10 +440,15 @@ bool train(struct trainer *t, const struct train_observer *observer, struct erro
     t->last_waits = true;
     if (!save_and_go_on(t, observer, error))
         return false;
-    while (t->learner.state.epoch <= t->settings.epochs) {
+    while (t->learner.state.epoch <= t->settings.recipe.epochs) {
         if (observer->stop(observer->context))
             return interrupted(t, error);
         if (!train_epoch(t, observer, error))
+            return false;
+    }
+    if (t->validates) {
+        save(t, observer); /* a test that fails does not keep what waits from being written */
+        if (!test(t, observer, error))
             return false;
     }
     save(t, observer); /* what still waits */

@@ -18,7 +18,7 @@ import zlib
 
 sys.dont_write_bytecode = True
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from checkpoints import about, change, pack, read, write
+from checkpoints import about, change, load, pack, read, write
 
 RECORD = 3073  # bytes: a label and an image
 
@@ -71,6 +71,12 @@ def figures(path):
 
 def size(path):
     return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def tensors(path):
+    """The bytes of each tensor of a checkpoint, by name."""
+    header, data = load(path)
+    return {name: data[slice(*t["data_offsets"])] for name, t in header.items() if name != "__metadata__"}
 
 
 def contents(folder):
@@ -197,8 +203,9 @@ class Commands(unittest.TestCase):
                    synthetic=True, train_images=1000, test_images=200, parameters=50326, device="cpu", data="data",
                    model="best.ckpt", threads=len(os.sched_getaffinity(0)))
         self.holds(steps[1], epoch=1, step=100)
-        self.assertEqual(set(first), {"event", "epoch", "train_loss", "test_loss", "test_accuracy", "train_seconds",
-                                      "images_per_second", "test_seconds", "best"})
+        self.assertEqual(set(first), {"event", "epoch", "lr", "train_loss", "test_loss", "test_accuracy",
+                                      "train_seconds", "images_per_second", "test_seconds", "best"})
+        self.assertEqual([e["lr"] for e in epochs], [0.001, 0.001])
         self.assertAlmostEqual(first["train_loss"], (steps[0]["loss"] + steps[1]["loss"]) / 2, delta=1e-6)
         better = second["test_accuracy"] > first["test_accuracy"]
         self.assertEqual([e["best"] for e in epochs], [True, better])
@@ -371,6 +378,179 @@ class Commands(unittest.TestCase):
             "--model m")
         run("cifar-train --resume l --lr 1.2345678901234567e-3 --weight-decay 0.001 --quiet")
 
+    # --- Recipes.
+
+    RECIPE = ("cifar-train --recipe best --epochs 3 --limit 100 --batch 20 --average ema --average-decay 0.8 "
+              "--lr 0.01 --weight-decay 0.01 --muon-lr 0.01 --momentum 0.95 --warmup 0.2 --shift 2 "
+              "--label-smoothing 0.1 --final-lr 0.1 --validation 30 --log-every 2 --save-every 3")
+
+    def recipe(self, name, more="", **environment):
+        """Trains with all that a recipe has into NAME.ckpt, NAME.last, NAME.jsonl; what is printed."""
+        return run(f"{self.RECIPE} --model {name}.ckpt --last {name}.last --log {name}.jsonl {more}", **environment)
+
+    def test_a_run_by_a_recipe(self):
+        out = self.recipe("r")
+        log, epochs = records("r.jsonl"), records("r.jsonl", "epoch")
+        (tested,) = records("r.jsonl", "test")
+        accuracies = [e["validation_accuracy"] for e in epochs]
+        best = accuracies.index(max(accuracies)) + 1
+        self.has(out, "^  data +data: 70 training, 30 validation and 200 test images",
+                 "^  training  epochs 3, steps in each 4, batch 20, Adam lr 0.01, weight decay 0.01, seed 0$",
+                 "^  recipe +best, .*optimizer muon,.* schedule linear,.* warmup 0.2,.* flip alternating",
+                 "^  result +the best epoch on 30 validation images$",
+                 "^Epoch 1: validation accuracy [0-9.]+ %, validation loss ",
+                 rf"^The chosen network, of epoch {best}: test accuracy %(test_accuracy).2f %%" % tested,
+                 rf"^Finished Training in .*: best validation accuracy .* \(epoch {best}\), in r.ckpt$")
+        # this output ends with what the run has come to
+        self.assertEqual([line.split()[0] for line in out.splitlines()[-2:]], ["The", "Finished"])
+
+        self.assertEqual([r["event"] for r in log], ["start"] + 3 * ["step", "step", "epoch"] + ["test", "end"])
+        self.holds(log[0], train_images=70, validation_images=30, test_images=200,
+                   selection="the best epoch on 30 validation images")
+        self.assertEqual(log[0]["recipe"], {
+            "name": "best", "epochs": 3, "batch": 20, "optimizer": "muon", "lr": 0.01, "weight_decay": 0.01,
+            "decoupled": True, "muon_lr": 0.01, "momentum": 0.95, "schedule": "linear", "warmup": 0.2,
+            "final_lr": 0.1, "flip": "alternating", "shift": 2, "border": "reflect", "label_smoothing": 0.1,
+            "average": "ema", "average_decay": 0.8, "select": "best"})
+        self.assertEqual(set(epochs[0]),
+                         {"event", "epoch", "lr", "train_loss", "validation_loss", "validation_accuracy",
+                          "train_seconds", "images_per_second", "validation_seconds", "best"})
+        rises = round(0.2 * 12)
+        for e in epochs:  # a schedule over 12 steps
+            self.assertAlmostEqual(e["lr"], 0.01 * (1 - 0.9 * (4 * e["epoch"] - 1 - rises) / (12 - rises)), delta=1e-9)
+        self.assertEqual([e["best"] for e in epochs],
+                         [a > max(accuracies[:i], default=-1) for i, a in enumerate(accuracies)])
+        self.holds(log[-1], finished=True, best_epoch=best, best_accuracy=max(accuracies),
+                   test_accuracy=tested["test_accuracy"])
+
+        # The files say the same, and so do the commands that judge them.
+        self.holds(about("r.ckpt"), recipe="best", validation="30", epoch=str(best), train_images="70",
+                   validation_accuracy="%.2f" % max(accuracies), test_accuracy="%(test_accuracy).2f" % tested,
+                   test_loss="%(test_loss).6f" % tested, selection="the best epoch on 30 validation images",
+                   **{"recipe.optimizer": "muon", "recipe.average_decay": "0.8", "recipe.shift": "2",
+                      "recipe.decoupled": "true", "recipe.border": "reflect"})
+        kept = {key for key in about("r.ckpt") if key.startswith("recipe.")}  # also what is the tutorial's
+        self.assertEqual(len(kept), len(log[0]["recipe"]) - len(["name", "epochs", "batch", "lr", "weight_decay"]))
+        for command in "cifar-test --json --grid=", "cifar-classes --json":
+            found = run_json(f"{command} --model r.ckpt")
+            self.holds(found, accuracy=tested["test_accuracy"], selection="the best epoch on 30 validation images")
+            self.assertAlmostEqual(found["loss"], tested["test_loss"], delta=1e-6)
+        self.has(run("cifar-test --model r.ckpt --grid="),
+                 "a training on synthetic images.*: the best epoch on 30 validation images$")
+        self.has(run("cifar-verify r.last"), "^state +r.last: whole; run ",
+                 f"^model +r.ckpt: whole; epoch {best}, validation accuracy ", "^log +r.jsonl: whole; ")
+
+        # It comes to the same once more, with other threads, and where it is gone on with.
+        for more in "--threads 1", "--threads 3":
+            self.recipe("again", f"--quiet --overwrite {more}")
+            for what in "ckpt", "last":
+                self.assertEqual(tensors(f"again.{what}"), tensors(f"r.{what}"))
+            self.assertEqual(figures("again.jsonl"), figures("r.jsonl"))
+        before = tensors("r.last"), tensors("r.ckpt")
+        self.has(run("cifar-train --resume r.last"), "^r.last: this run is finished, after 3 epochs$",
+                 r"^Best validation accuracy so far .*, in r.ckpt$")
+        self.assertEqual(before, (tensors("r.last"), tensors("r.ckpt")))
+        self.assertEqual(figures("again.jsonl"), figures("r.jsonl"))
+        self.assertEqual([r["event"] for r in records("r.jsonl")][-4:], ["epoch", "resume", "test", "end"])
+        self.recipe("chosen", "--quiet --select last")
+        self.holds(about("chosen.ckpt"), epoch="3", selection="the last epoch")
+        self.assertTrue(all(e["best"] for e in records("chosen.jsonl", "epoch")))
+
+    def test_backends_learn_alike_by_a_recipe(self):
+        for device in "cpu", "openblas":
+            self.recipe(device, f"--quiet --device {device} --batch 35 --log-every 1 --epochs 2")
+        for ours, theirs in zip(records("cpu.jsonl", "step"), records("openblas.jsonl", "step"), strict=True):
+            self.assertAlmostEqual(ours["loss"], theirs["loss"], delta=1e-3 * ours["loss"])
+
+    def test_a_run_by_a_recipe_is_stopped_and_goes_on(self):
+        train = self.RECIPE.replace("--average ema --average-decay 0.8", "--flip random --quiet")  # faster
+        train = train.replace("--epochs 3", "--epochs 30")
+        run(f"{train} --model through.ckpt --last through.last --log through.jsonl")
+        process = start(f"{train} --model stop.ckpt --last stop.last --log stop.jsonl", stderr=subprocess.DEVNULL)
+        while size("stop.jsonl") < 4000 and process.poll() is None:
+            time.sleep(0.01)
+        process.terminate()
+        self.assertEqual(process.wait(), 143)
+        run("cifar-train --resume stop.last --quiet --threads 1")
+        for what in "ckpt", "last":
+            self.assertEqual(tensors(f"stop.{what}"), tensors(f"through.{what}"))
+        self.assertEqual(figures("stop.jsonl"), figures("through.jsonl"))
+        run("cifar-verify stop.last")
+
+    def test_the_test_images_choose_nothing(self):
+        shutil.copytree("data", "untested")
+        run("cifar-synth other-test --train 5 --test 200 --seed 99")
+        shutil.copy("other-test/test_batch.bin", "untested")
+        for folder in "data", "untested":
+            self.recipe(folder, f"--quiet --data {folder}")
+        self.assertEqual(tensors("data.ckpt"), tensors("untested.ckpt"))
+        self.assertEqual(figures("data.jsonl"), figures("untested.jsonl"))
+        losses = {records(f"{folder}.jsonl", "test")[0]["test_loss"] for folder in ("data", "untested")}
+        self.assertEqual(len(losses), 2)
+
+    def test_what_is_kept_of_a_recipe(self):
+        train = "cifar-train --limit 20 --epochs 1 --batch 20 --quiet --overwrite --model o.ckpt --last o.last"
+        marks = set()
+        for option, value, other, beside in (
+                ("optimizer", "sgd", "muon", ""), ("muon-lr", "0.5", "0.25", "--optimizer muon"),
+                ("momentum", "0.5", "0.25", "--optimizer sgd"), ("schedule", "cosine", "linear", ""),
+                ("warmup", "0.5", "1", ""), ("final-lr", "0.5", "0.25", "--schedule linear"),
+                ("flip", "random", "alternating", ""), ("shift", "3", "4", ""),
+                ("border", "reflect", "zero", "--shift 1"), ("label-smoothing", "0.5", "0.125", "--optimizer sgd"),
+                ("average", "ema", "none", ""), ("average-decay", "0.5", "0.25", "--average ema"), ("select", "last", "best", ""),
+                ("validation", "5", "4", ""), ("recipe", "best", "tutorial", "")):
+            run(f"{train} {beside} --{option} {value}")
+            key = option.replace("-", "_")
+            key = key if option in ("validation", "recipe") else f"recipe.{key}"
+            self.holds(about("o.last"), **{key: value})
+            self.assertNotIn(about("o.last")["run"], marks)  # each is a run of its own
+            marks.add(about("o.last")["run"])
+            run(f"cifar-train --resume o.last --quiet --{option} {value}")
+            process = start(f"cifar-train --resume o.last --{option} {other}", stderr=subprocess.PIPE)
+            self.has(process.communicate()[1].decode(), f"--{option} {other}: the run in o.last has {value}; ")
+            self.assertEqual(process.returncode, 2)
+        # A schedule's length decides what it comes to; a run without one may become longer.
+        for options, other_marks in ("--recipe best", 2), ("", 1):
+            marks = set()
+            for epochs in 1, 2:
+                run(f"{train} {options} --epochs {epochs}")
+                marks.add(about("o.last")["run"])
+            self.assertEqual(len(marks), other_marks)
+        run(f"{train} --decoupled")
+        self.holds(about("o.last"), **{"recipe.decoupled": "true"})
+        run("cifar-train --resume o.last --decoupled --quiet")
+        run(f"{train} --recipe best --no-decoupled")
+        self.holds(about("o.last"), **{"recipe.decoupled": "false"})
+        run("cifar-train --resume o.last --no-decoupled --quiet")
+        run(train)  # of the tutorial there is not a word in the files, so that earlier versions go on with them
+        self.assertEqual([key for key in about("o.last") if "recipe" in key], [])
+
+    def test_a_run_that_begins_with_a_network(self):
+        train = "cifar-train --epochs 1 --limit 100 --quiet --lr 0 --weight-decay 0 --overwrite --log i.jsonl"
+        parameters = [name for name in tensors("best.ckpt") if name.endswith((".weight", ".bias"))]
+        shutil.copy("best.ckpt", "begin.ckpt")
+        run(f"{train} --init begin.ckpt --model i.ckpt --last i.last")
+        found, given = tensors("i.ckpt"), tensors("best.ckpt")
+        self.assertEqual([found[name] for name in parameters], [given[name] for name in parameters])
+        self.assertEqual(found["bn1.num_batches_tracked"], struct.pack("<q", 10))
+        mark, init = about("i.ckpt")["run"], about("i.ckpt")["init_digest"]
+        self.holds(about("i.ckpt"), init="begin.ckpt")
+        self.holds(records("i.jsonl")[0], init="begin.ckpt", init_digest=init)
+        # The state needs the file no more, and is of the same run; another network begins another one.
+        os.remove("begin.ckpt")
+        run("cifar-train --resume i.last --epochs 2 --quiet")
+        self.holds(about("i.last"), init="begin.ckpt", init_digest=init, run=mark)
+        shutil.copy("best.ckpt", "elsewhere.ckpt")
+        run(f"{train} --init elsewhere.ckpt --model i2.ckpt --last i2.last")
+        self.assertEqual(about("i2.ckpt")["init_digest"], init)
+        run(f"{train} --init i2.ckpt --model i3.ckpt --last i3.last")
+        self.assertNotEqual(about("i3.ckpt")["run"], mark)
+        self.assertNotEqual(about("i3.ckpt")["init_digest"], init)
+        run(f"{train} --model i4.ckpt --last i4.last")
+        self.assertNotIn("init", about("i4.ckpt"))
+        self.has(run(f"{train.replace('--quiet', '')} --init best.ckpt --model i5.ckpt --last i5.last"),
+                 "^  begins +with the network of best.ckpt$")
+
     # --- Testing.
 
     def test_text_json_and_picture_of_a_test(self):
@@ -448,7 +628,7 @@ class Commands(unittest.TestCase):
 
     def test_what_a_checkpoint_says_cannot_act_on_a_terminal(self):
         change("best.ckpt", "rude.ckpt", pack, trained_on="a\x1b[31mb", crc32=None, program=None)
-        self.has(run("cifar-test --model rude.ckpt --grid="), r"of a training on a\?\[31mb$")
+        self.has(run("cifar-test --model rude.ckpt --grid="), r"of a training on a\?\[31mb: the best epoch on the test ")
 
     # --- Classes.
 

@@ -11,6 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 
 cifar-synth good --train 20 --test 10 >/dev/null
 cifar-train --data good --epochs 2 --device cpu --log run.jsonl --quiet # makes best.ckpt and last.ckpt
+cifar-train --data good --recipe best --epochs 1 --average ema --device cpu --model best-model.ckpt --last best-state.ckpt --quiet
 copy() { rm -rf "$1" && cp -r good "$1"; }
 
 # shellcheck disable=SC2034  # rows use it

@@ -70,6 +70,19 @@ for signal in INT:130 TERM:143 HUP:129; do
     check "SIG$name: as undisturbed" same ../undisturbed_many
 done
 
+# So does a run by a recipe, of which more is kept: an average, flips that alternate, images held out, rates.
+recipe=("${train[@]}" --recipe best --epochs 3 --batch 5 --average ema --average-decay 0.5 --label-smoothing 0.1
+    --validation 8)
+enter && "${recipe[@]}" && mv "$work/run" "$work/undisturbed_recipe"
+for call in 14 22 30 38 46; do # the saves after the first steps, and between the epochs
+    enter
+    hold "$call" "${recipe[@]}"
+    kill -9 "$started" && ended
+    check_files "a recipe, killed at call $call"
+    check "a recipe, killed at call $call: resumed" cifar-train --quiet --resume last.ckpt --threads 2
+    check "a recipe, killed at call $call: as undisturbed" same ../undisturbed_recipe
+done
+
 # In the save after the first step, whose first calls are 13 and 14.
 # Whether the program has noted a signal: from then on it does not catch SIGTERM any more.
 noted() { (((0x$(sed -n 's/^SigCgt:\t//p' "/proc/$started/status") >> 14 & 1) == 0)); }

@@ -15,7 +15,7 @@ OTHERS = {
     "libgfortran's word": ((1, 139), rb"Operating system error: Cannot allocate memory\n[A-Z][a-z ]+ failed(\n|\0)*"),
 }
 RECORD = re.compile(rb'{"event":"(step|epoch)"')
-TIMES = re.compile(rb'"(train|test|images_per)_seconds?":[^,]+,')
+TIMES = re.compile(rb'"(train|test|validation|images_per)_seconds?":[^,]+,')
 contents = {}
 
 

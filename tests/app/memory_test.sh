@@ -53,6 +53,9 @@ each_allocation_fails() {
 
 each_allocation_fails 1 "$data" "${train[@]}" --threads 1 --epochs 1
 each_allocation_fails 2 "$work/1" cifar-train --quiet --threads 1 --resume last.ckpt --epochs 2
+recipe=(--recipe best --batch 3 --average ema --validation 2)
+each_allocation_fails 0 "$work/1" cifar-train --data "$data" --quiet --threads 1 --epochs 1 "${recipe[@]}" --init best.ckpt \
+    --model new.ckpt --last new-last.ckpt
 each_allocation_fails 0 "$work/1" cifar-test --data "$data" --threads 1 --json
 # OpenBLAS's small kernels for AVX-512 write to memory that they did not get; those for AVX2 take none.
 core=${OPENBLAS_CORETYPE-}
@@ -110,6 +113,7 @@ for how in '1 --device cpu' '2 --device cpu' '1 --device openblas' '2 --device o
     small "${train[@]}" --epochs 1 --overwrite "${how[@]}"
     small "${train[@]}" --epochs 1 --model new.ckpt --last new.last "${how[@]}" --log new.jsonl --limit 4
     small cifar-train --quiet --resume last.ckpt --epochs 2 "${how[@]}"
+    small cifar-train --quiet --data "$data" --epochs 1 --model new.ckpt --last new.last --overwrite "${recipe[@]}" "${how[@]}"
     small cifar-test --data "$data" "${how[@]}"
     small cifar-classes --data "$data" --json "${how[@]}"
     small cifar-predict predictions.png "${how[@]}"

@@ -29,12 +29,12 @@ check 'what was there stays' test "$(head -n 1 both)" = before
 grep '^{' both >both.jsonl
 check 'each record is a line of its own' test "$(grep -c '"event"' both) $(wc -l <both.jsonl)" = '8 8'
 check 'the records are whole' python3 -c 'import json, sys; [json.loads(line) for line in open(sys.argv[1])]' both.jsonl
-check 'so are the lines of text' test "$(grep -cE '^(cifar-train|  [a-z]+ |\[[12],|Epoch [12]: |Finished)' both)" = 16
+check 'so are the lines of text' test "$(grep -cE '^(cifar-train|  [a-z]+ |\[[12],|Epoch [12]: |Finished)' both)" = 18
 check 'the figures are the same' cmp <(figures plain.jsonl) <(figures both)
 check 'text and records are in order' test "$(grep -nE '^Epoch 1' both | cut -d: -f1)" -lt "$(grep -n '"event":"epoch","epoch":1' both | cut -d: -f1)"
 # shellcheck disable=SC2094  # that is the point
 "${train[@]}" --log both >both
-check 'by its name, too, and without >>' test "$(grep -cE "^\{$records" both) $(wc -l <both)" = "8 24"
+check 'by its name, too, and without >>' test "$(grep -cE "^\{$records" both) $(wc -l <both)" = "8 26"
 "${train[@]}" --log /dev/stderr 2>both >/dev/null
 check 'so it is with standard error' test "$(grep -cE "^\{$records" both)" = 8
 cifar-train --resume last.ckpt --epochs 3 --log /dev/stderr 2>>both >/dev/null

@@ -1,5 +1,5 @@
 """Writes the damaged checkpoints and training states that the rows of wrong_calls.txt name, from
-best.ckpt and last.ckpt in the working folder. What is damaged behind a checksum gets a right CRC-32,
+best.ckpt, last.ckpt and best-state.ckpt in the working folder. What is damaged behind a checksum gets a right CRC-32,
 which is all that older files have, so that the checks behind it are reached."""
 import os
 import struct
@@ -68,6 +68,11 @@ change("last.ckpt", "state-epochs.ckpt", epochs="many")
 change("last.ckpt", "state-lr.ckpt", lr="nan")
 change("last.ckpt", "state-device.ckpt", device="abacus")
 change("last.ckpt", "state-precision.ckpt", precision="half")
+change("last.ckpt", "state-average.ckpt", **{"recipe.average": "swa"})
+change("last.ckpt", "state-ema.ckpt", **{"recipe.average": "ema"})
+change("best-state.ckpt", "state-no-average.ckpt", **{"recipe.average": None})
+put("best-state.ckpt", "state-nan-average.ckpt", "run.average.conv1.weight", "<f", float("nan"), element=7)
+change("last.ckpt", "state-shift.ckpt", **{"recipe.shift": "32"})
 change("last.ckpt", "state-no-data.ckpt", data_fingerprint=None)
 change("last.ckpt", "state-model.ckpt", model="text.ckpt")
 change("last.ckpt", "state-log.ckpt", log="text.ckpt")

@@ -73,7 +73,7 @@ static double probe_all(int threads) {
 
 /* ---- the ops of a step ---- */
 
-enum { STAGES = 4, ROWS = 2 * STAGES + 3, MOST_ROUNDS = 1000, PARAMETERS = 50326, CLASSES = 10 };
+enum { STAGES = 4, ROWS = 2 * STAGES + 6, MOST_ROUNDS = 1000, PARAMETERS = 50326, CLASSES = 10 };
 
 /* An op, as a step of its own. */
 struct row {
@@ -88,14 +88,17 @@ struct row {
 static struct device *device;
 static struct random dice;
 static int batch;
-static struct pass *pass; /* over an image of one pixel: the loss needs one, and with it Adam */
+static struct pass *pass; /* over an image of one pixel: the loss needs one, and so do optimisers */
 static struct view *views;
 static struct script script;
 static struct stage stages[STAGES];
-static struct head head, pixel_head;
+static struct head head;
 static struct adam adam;
+static struct sgd sgd;
+static struct muon muon;
+static struct average average;
 static struct row rows[ROWS];
-static int row_count;
+static int row_count, in_step; /* of these in a step by the recipe `tutorial` */
 
 static struct tensor *tensor(int c, int h, int w) {
     const size_t count = (size_t)batch * (size_t)(c * h * w);
@@ -120,11 +123,11 @@ static struct slice slice(int count) {
 
 static void make_pass(void) {
     static const uint8_t record[2] = {0};
-    static const double lr = 1e-3;
+    static const double schedule = 1;
     const struct images images = {record, 1, CLASSES, 1, 1, 1};
     pass = device->ops->pass_new(device, device->ops->dataset_new(device, &images), batch, 1);
     views = memory_new((size_t)batch, sizeof *views);
-    script = (struct script){views, batch, &lr, 1, 0};
+    script = (struct script){views, batch, &schedule, 1, 0};
 }
 
 static struct row *add(const char *name, const char *direction, double operations,
@@ -164,31 +167,49 @@ static void add_stage(struct stage *stage, int in, int out, int side, int pool, 
     add(name, ", backward", (dx ? 2 : 1) * operations, &backward, 1, batch)->is_stage = true;
 }
 
-static struct head head_of(int in, struct tensor *x, struct tensor *dx) {
-    struct head h = {.in = in, .out = CLASSES, .x = x, .dx = dx};
-    h.weight = slice(in * CLASSES), h.dweight = slice(in * CLASSES);
-    h.bias = slice(CLASSES), h.dbias = slice(CLASSES);
-    h.y = tensor(CLASSES, 1, 1), h.dy = tensor(CLASSES, 1, 1);
-    return h;
+static void make_head(void) {
+    enum { IN = 2400 };
+    head =
+        (struct head){.in = IN, .out = CLASSES, .x = tensor(24, 10, 10), .dx = tensor(24, 10, 10)};
+    head.weight = slice(IN * CLASSES), head.dweight = slice(IN * CLASSES);
+    head.bias = slice(CLASSES), head.dbias = slice(CLASSES);
+    head.y = tensor(CLASSES, 1, 1), head.dy = tensor(CLASSES, 1, 1);
 }
 
-/* Adam behind the smallest loss that there is. */
+static void add_optimizer(const char *name, struct tensor *pixels, struct op op) {
+    const struct op ops[] = {{OP_LOAD, .images = pixels}, op};
+    add(name, "", 0, ops, 2, 1);
+}
+
+/* What is not in the step stands in brackets. */
 static void add_rest(void) {
     const double operations = 2.0 * batch * 24000;
     struct tensor *pixels = tensor(1, 1, 1);
-    head = head_of(2400, tensor(24, 10, 10), tensor(24, 10, 10));
-    pixel_head = head_of(1, pixels, tensor(1, 1, 1));
-    adam = (struct adam){
-        .count = PARAMETERS, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-4};
+    make_head();
+    adam = (struct adam){1e-3, 0.9, 0.999, 1e-8, 1e-4, .ranges = 1, .range = {{0, PARAMETERS}}};
     adam.parameters = slice(PARAMETERS).block, adam.gradients = slice(PARAMETERS).block;
     adam.exp_avg = slice(PARAMETERS).block, adam.exp_avg_sq = slice(PARAMETERS).block;
+    sgd = (struct sgd){1e-3,           0.9,         1e-4, 1, {{0, PARAMETERS}}, adam.parameters,
+                       adam.gradients, adam.exp_avg};
+    muon = (struct muon){1e-3,
+                         0.95,
+                         STAGES,
+                         {{0, 12, 75}, {900, 12, 300}, {4500, 24, 300}, {11700, 24, 600}},
+                         adam.parameters,
+                         adam.gradients,
+                         adam.exp_avg};
+    average = (struct average){PARAMETERS, 0.999, adam.exp_avg_sq, adam.parameters};
     const struct op load = {OP_LOAD, .images = pixels};
     const struct op forward[] = {load, {OP_HEAD, .head = &head}};
     const struct op backward = {OP_HEAD_BACKWARD, .head = &head};
-    const struct op optimizer[] = {load, {OP_HEAD, .head = &pixel_head}, {OP_ADAM, .adam = &adam}};
     add("Linear 2400>10", "", operations, forward, 2, batch);
     add("Linear 2400>10", ", backward", 2 * operations, &backward, 1, batch);
-    add("Adam", "", 0, optimizer, 3, 1);
+    add_optimizer("Adam", pixels, (struct op){OP_ADAM, .adam = &adam});
+    in_step = row_count;
+    add_optimizer("(SGD)", pixels, (struct op){OP_SGD, .sgd = &sgd});
+    add_optimizer("(Muon, of the convolutions' weights)", pixels,
+                  (struct op){OP_MUON, .muon = &muon});
+    add_optimizer("(average)", pixels, (struct op){OP_AVERAGE, .average = &average});
 }
 
 static int compare(const void *a, const void *b) {
@@ -247,7 +268,9 @@ int main(int argc, char **argv) {
            device->ops->name, description, threads, threads > 1 ? "s" : "", n, peak * 1e-9, rounds);
     printf("| op | us | %% of the step | GFLOP/s | %% of peak |\n|---|---|---|---|---|\n");
     for (int i = 0; i < row_count; i++)
-        total += rows[i].time = median(rows[i].times, rounds);
+        rows[i].time = median(rows[i].times, rounds);
+    for (int i = 0; i < in_step; i++)
+        total += rows[i].time;
     for (int i = 0; i < row_count; i++) {
         const double time = rows[i].time;
         printf("| %s | %.0f | %.1f |", rows[i].name, 1e6 * time, 100 * time / total);

@@ -12,7 +12,7 @@ int main(int count, char **words) {
     if (count < 3)
         return 2;
     const double began = clock_seconds();
-    picture_reader_init(&reader, words + 2, count - 2, "center", atoi(words[1]));
+    picture_reader_init(&reader, words + 2, count - 2, PICTURE_CENTER, atoi(words[1]));
     while (picture_reader_next(&reader))
         ;
     printf("%lld %.4f\n", (long long)reader.good, clock_seconds() - began);

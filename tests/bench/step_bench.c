@@ -1,7 +1,9 @@
 /* Measures the training step of a device.
  *
- *     step_bench DEVICE PRECISION BATCH [SECONDS]     PRECISION: float32 or tf32
+ *     step_bench DEVICE PRECISION BATCH [SECONDS [RECIPE]]     PRECISION: float32 or tf32
  *
+ * RECIPE: tutorial, or best, here with label smoothing and an average as well, so that everything
+ * is on.
  * The network trains on random images as src/train/trainer.c trains it. Two figures, after a
  * warm-up: the time of a step, over runs of a few steps that are each waited for, for SECONDS (1)
  * and over 60 runs at least; and the time of a whole epoch queued as the trainer queues it, the
@@ -50,10 +52,15 @@ static uint8_t *draw_records(struct random *random) {
     return records;
 }
 
-static void set_up(struct bench *b, struct device *device, int batch) {
-    const struct learner_settings settings = {.batch = batch, .lr = 1e-3, .weight_decay = 1e-4};
+static void set_up(struct bench *b, struct device *device, int batch, bool everything) {
+    struct learner_settings settings = {.recipe = recipes[everything ? 1 : 0]};
     struct random random;
     *b = (struct bench){.device = device, .whole = IMAGES / batch};
+    settings.recipe.batch = batch;
+    if (everything) {
+        settings.recipe.label_smoothing = 0.1;
+        settings.recipe.average = AVERAGE_EMA;
+    }
     random_seed(&random, 0);
     b->images = (struct cifar10){draw_records(&random), IMAGES, CIFAR10_CLASSES};
     const struct resident data = resident_new(device, &b->images);
@@ -182,14 +189,17 @@ int main(int argc, char **argv) {
     char *end = NULL;
     const long batch = argc > 3 ? strtol(argv[3], &end, 10) : 0;
     const double seconds = argc > 4 ? atof(argv[4]) : 1;
-    if (argc < 4 || argc > 5 || *end != '\0' || batch < 1 || batch > IMAGES / 4 ||
+    const char *recipe = argc > 5 ? argv[5] : "tutorial";
+    const bool everything = strcmp(recipe, "best") == 0;
+    if (argc < 4 || argc > 6 || (!everything && strcmp(recipe, "tutorial") != 0) || *end != '\0' ||
+        batch < 1 || batch > IMAGES / 4 ||
         (strcmp(argv[2], "float32") != 0 && strcmp(argv[2], "tf32") != 0))
-        stop("usage: step_bench DEVICE float32|tf32 BATCH [SECONDS]", STATUS_USAGE);
+        stop("usage: step_bench DEVICE float32|tf32 BATCH [SECONDS [tutorial|best]]", STATUS_USAGE);
     const struct device_options options = {.threads = (int)sysconf(_SC_NPROCESSORS_ONLN),
                                            .tf32 = strcmp(argv[2], "tf32") == 0};
     if (!device_open(&device, argv[1], &options, &error))
         stop(error.text, STATUS_DEVICE);
-    set_up(&b, device, (int)batch);
+    set_up(&b, device, (int)batch, everything);
 
     const int64_t fit = RUN_IMAGES / batch;
     const int64_t steps = fit > LONGEST_RUN ? LONGEST_RUN : fit > 1 ? fit : 1;

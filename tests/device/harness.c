@@ -146,15 +146,6 @@ double *tensor_values(struct device *d, const struct tensor *tensor, int n, stru
     return doubles(to, count);
 }
 
-struct adam adam_of(struct device *d, struct adam numbers, const double *weights, size_t count) {
-    numbers.count = count;
-    numbers.parameters = block_of(d, weights, count);
-    numbers.gradients = block_of(d, NULL, count);
-    numbers.exp_avg = d->ops->block_new(d, count);
-    numbers.exp_avg_sq = d->ops->block_new(d, count);
-    return numbers;
-}
-
 void run_ops(struct device *d, const struct op *ops, int count, bool training, struct pass *pass,
              int n) {
     const struct step_description description = {ops, count, training, pass, n};

@@ -77,9 +77,6 @@ struct tensor *tensor_of(struct device *d, const double *values, int n, int capa
                          struct shape shape);
 double *tensor_values(struct device *d, const struct tensor *tensor, int n, struct shape shape);
 
-/* Adam with these numbers and blocks of its own, the gradients NaN and the moments 0. */
-struct adam adam_of(struct device *d, struct adam numbers, const double *weights, size_t count);
-
 /* Makes a step of these ops and runs it once. */
 void run_ops(struct device *d, const struct op *ops, int count, bool training, struct pass *pass,
              int n);

@@ -19,8 +19,9 @@ struct images images_new(int64_t count, struct shape shape, int classes) {
     return (struct images){records, count, classes, shape.c, shape.h, shape.w};
 }
 
-static int8_t random_shift(int side) {
-    return (int8_t)((int)(random_draw(&dice) % (uint32_t)(2 * side + 3)) - side - 1);
+/* From -most to most. */
+static int8_t random_shift(int most) {
+    return (int8_t)((int)(random_draw(&dice) % (uint32_t)(2 * most + 1)) - most);
 }
 
 struct view *views_new(const struct images *images, int64_t count, bool moved) {
@@ -31,9 +32,10 @@ struct view *views_new(const struct images *images, int64_t count, bool moved) {
             random_permutation(&dice, order, (uint32_t)images->count);
         views[i] = (struct view){.image = order[i % images->count]};
         if (moved) {
-            views[i].down = random_shift(images->h);
-            views[i].right = random_shift(images->w);
             views[i].mirrored = random_draw(&dice) % 2;
+            views[i].reflected = random_draw(&dice) % 2;
+            views[i].down = random_shift(images->h + (views[i].reflected ? -1 : 1));
+            views[i].right = random_shift(images->w + (views[i].reflected ? -1 : 1));
         }
     }
     return views;
@@ -46,6 +48,12 @@ uint8_t *labels_of(const struct images *images, const struct view *views, int n)
     return labels;
 }
 
+/* The pixel that is seen at `at` of a line that goes on as in a mirror at its outermost pixels. */
+static int reflected(int at, int count) {
+    const int last = count - 1;
+    return at < 0 ? -at : at > last ? last - (at - last) : at;
+}
+
 double *pixels_of(const struct images *images, const struct view *views, int n) {
     const int h = images->h, w = images->w;
     double *x = zeros((size_t)n * volume(shape_of(images))), *next = x;
@@ -53,8 +61,12 @@ double *pixels_of(const struct images *images, const struct view *views, int n) 
         for (int c = 0; c < images->c; c++)
             for (int r = 0; r < h; r++)
                 for (int j = 0; j < w; j++) {
-                    const int row = r - view->down;
-                    const int column = (view->mirrored ? w - 1 - j : j) - view->right;
+                    int row = r - view->down;
+                    int column = (view->mirrored ? w - 1 - j : j) - view->right;
+                    if (view->reflected) {
+                        row = reflected(row, h);
+                        column = reflected(column, w);
+                    }
                     const bool inside = row >= 0 && row < h && column >= 0 && column < w;
                     const uint8_t pixel =
                         inside ? record_of(images, view->image)[1 + (c * h + row) * w + column] : 0;
@@ -68,17 +80,17 @@ struct pass *pass_of(struct device *d, const struct images *images, int64_t coun
 }
 
 void begin_pass(struct device *d, struct pass *pass, const struct view *views, int64_t images,
-                const double *lr, int64_t steps, int64_t adam_steps) {
+                const double *schedule, int64_t steps, int64_t steps_before) {
     struct view *lent_views = row_new((size_t)images, sizeof *lent_views);
-    double *lent_lr = zeros((size_t)steps);
+    double *lent_schedule = zeros((size_t)steps);
     memcpy(lent_views, views, (size_t)images * sizeof *lent_views);
-    if (lr != NULL)
-        memcpy(lent_lr, lr, (size_t)steps * sizeof *lent_lr);
-    const struct script script = {lent_views, images, lr == NULL ? NULL : lent_lr, steps,
-                                  adam_steps};
+    if (schedule != NULL)
+        memcpy(lent_schedule, schedule, (size_t)steps * sizeof *lent_schedule);
+    const struct script script = {lent_views, images, schedule == NULL ? NULL : lent_schedule,
+                                  steps, steps_before};
     d->ops->pass_begin(d, pass, &script);
     memset(lent_views, 0xff, (size_t)images * sizeof *lent_views); /* the device has its copy */
-    memset(lent_lr, 0xff, (size_t)steps * sizeof *lent_lr);
+    memset(lent_schedule, 0xff, (size_t)steps * sizeof *lent_schedule);
 }
 
 double *losses(struct device *d, const struct pass *pass, int64_t first, int64_t count) {

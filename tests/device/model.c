@@ -120,17 +120,25 @@ static struct slice in(struct block *block, struct slice slice) {
 
 void model_put(struct model *model, struct device *d) {
     const size_t parameters = model->parameters.count;
-    const struct adam numbers = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-3, .weight_decay = 1e-3};
     const struct layer *first = &model->layers[0];
     const int room = first->n + model->spare;
     struct tensor *x = tensor_of(d, first->x, first->n, room, first->in);
     struct tensor *dx = tensor_of(d, NULL, room, room, first->in);
     model->device = d;
-    model->adam = adam_of(d, numbers, model->parameters.values, parameters);
+    model->weights = block_of(d, model->parameters.values, parameters);
+    model->gradient_block = block_of(d, NULL, parameters);
+    model->average_block = block_of(d, NULL, parameters);
+    model->adam.exp_avg = d->ops->block_new(d, parameters);
+    model->adam.exp_avg_sq = d->ops->block_new(d, parameters);
+    model->sgd.momentum_buffer = model->muon.momentum_buffer = model->adam.exp_avg;
+    model->adam.parameters = model->sgd.parameters = model->muon.parameters = model->weights;
+    model->adam.gradients = model->sgd.gradients = model->muon.gradients = model->gradient_block;
+    model->average = (struct average){parameters, 0.9, model->average_block, model->weights};
     model->running = block_of(d, model->statistics.values, model->statistics.count);
     model->gradients = (struct row){nothing(parameters), parameters};
     model->exp_avg = zeros(parameters), model->exp_avg_sq = zeros(parameters);
-    struct block *w = model->adam.parameters, *g = model->adam.gradients;
+    model->averages = nothing(parameters);
+    struct block *w = model->weights, *g = model->gradient_block;
     for (struct layer *l = model->layers; l < model->layers + model->count; l++) {
         struct tensor *y = tensor_of(d, NULL, room, room, l->out);
         struct tensor *dy = tensor_of(d, NULL, room, room, l->out);
@@ -207,11 +215,11 @@ static struct results run_stage(const struct model *model, struct results *alone
         struct stage stage = l->stage;
         if (i == 1)
             stage.dx = NULL;
-        clear(d, model->adam.gradients, parameters);
+        clear(d, model->gradient_block, parameters);
         upload_batch(d, l, stage.dz, NULL, l->between);
         run_ops(d, &(struct op){OP_STAGE_BACKWARD, .stage = &stage}, 1, true, NULL, l->n);
         gradients->of[DZ] = tensor_row(d, l, stage.dz, l->between);
-        gradients->of[GRADIENTS] = block_row(d, model->adam.gradients, parameters);
+        gradients->of[GRADIENTS] = block_row(d, model->gradient_block, parameters);
     }
     r.of[DX] = tensor_row(d, l, l->stage.dx, l->in);
 
@@ -244,7 +252,7 @@ static struct results run_head(const struct model *model) {
     upload_batch(d, l, l->head.dy, l->dy, l->out);
     run_ops(d, &(struct op){OP_HEAD_BACKWARD, .head = &l->head}, 1, true, NULL, l->n);
     r.of[DX] = tensor_row(d, l, l->head.dx, l->in);
-    r.of[GRADIENTS] = block_row(d, model->adam.gradients, model->parameters.count);
+    r.of[GRADIENTS] = block_row(d, model->gradient_block, model->parameters.count);
 
     begin_pass(d, pass, l->views, l->n, NULL, 1, 0);
     upload_batch(d, l, l->head.y, NULL, l->out);
@@ -260,9 +268,8 @@ struct results model_run(const struct model *model, struct device *d, struct res
     const struct layer *l = &m.layers[0];
     model_put(&m, d);
     const struct results r = l->is_head ? run_head(&m) : run_stage(&m, alone);
-    check(l->label, "parameters (an input)",
-          block_row(d, m.adam.parameters, m.parameters.count).values, m.parameters.values,
-          m.parameters.count, 0);
+    check(l->label, "parameters (an input)", block_row(d, m.weights, m.parameters.count).values,
+          m.parameters.values, m.parameters.count, 0);
     check(l->label, "x (an input)",
           tensor_row(d, l, l->is_head ? l->head.x : l->stage.x, l->in).values, l->x,
           batch(l, l->in), 0);
@@ -403,7 +410,7 @@ static void compare_head(const struct model *model, const struct results *got) {
     reference_linear_forward(y, l->x, w, head, l->n);
     check_result(l, got, Y, y, 2e-6);
     check_result(l, got, EVALUATED, y, 2e-6);
-    const double loss = reference_cross_entropy(dy, got->of[Y].values, labels, head->out, l->n);
+    const double loss = reference_cross_entropy(dy, got->of[Y].values, labels, head->out, 0, l->n);
     check_result(l, got, LOSS, &loss, 1e-6);
     check_result(l, got, DY, dy, 1e-6);
     reference_linear_backward(dx, g, l->dy, l->x, w, head, l->n);
@@ -428,17 +435,49 @@ void model_compare(const struct model *model, struct device *d) {
 
 const struct shape MODEL_IMAGE = {2, 5, 6};
 
+static struct range between(struct slice first, size_t end) {
+    return (struct range){first.offset, end - first.offset};
+}
+
+/* With rates that leave a hundred steps within the rounding that is allowed. */
+static void share_out(struct model *model) {
+    const struct conv2d *first = &model->layers[0].stage.conv, *conv = &model->layers[1].stage.conv;
+    struct head *head = &model->layers[2].head;
+    const int window = first->in * first->kernel * first->kernel;
+    head->label_smoothing = 0.1;
+    model->muon = (struct muon){
+        .lr = 1,
+        .momentum = 0.9,
+        .matrices = 1,
+        .matrix = {{.offset = first->weight.offset, .rows = first->out, .columns = window}}};
+    model->sgd = (struct sgd){.lr = 1,
+                              .momentum = 0.8,
+                              .weight_decay = 1e-3,
+                              .ranges = 1,
+                              .range = {between(conv->weight, head->weight.offset)}};
+    model->adam = (struct adam){.lr = 0.3,
+                                .beta1 = 0.9,
+                                .beta2 = 0.999,
+                                .eps = 1e-3,
+                                .weight_decay = 1e-3,
+                                .decoupled = true,
+                                .ranges = 2,
+                                .range = {between(first->bias, conv->weight.offset),
+                                          between(head->weight, model->parameters.count)}};
+}
+
 struct model model_small(int batch) {
     struct model model = {0};
     model_stage(&model, &(struct stage_case){2, 3, 3, 1, 5, 6, batch, 2, PLAIN, 1e-2F, 0.1F});
     model_stage(&model, &(struct stage_case){3, 4, 2, 1, 2, 3, batch, 1, PLAIN, 1e-2F, 0.1F});
     model_head(&model, &(struct head_case){{4, 3, 4}, MODEL_CLASSES, batch});
+    share_out(&model);
     return model;
 }
 
 struct step *model_step(const struct model *model, struct pass *pass, bool training, int n) {
     const struct layer *first = &model->layers[0], *last = first + model->count - 1;
-    struct op ops[2 * MOST_LAYERS + 2];
+    struct op ops[2 * MOST_LAYERS + 5];
     int count = 0;
     ops[count++] = (struct op){OP_LOAD, .images = first->stage.x};
     for (const struct layer *l = first; l < last; l++)
@@ -448,14 +487,17 @@ struct step *model_step(const struct model *model, struct pass *pass, bool train
         ops[count++] = (struct op){OP_HEAD_BACKWARD, .head = &last->head};
         for (const struct layer *l = last - 1; l >= first; l--)
             ops[count++] = (struct op){OP_STAGE_BACKWARD, .stage = &l->stage};
+        ops[count++] = (struct op){OP_MUON, .muon = &model->muon};
+        ops[count++] = (struct op){OP_SGD, .sgd = &model->sgd};
         ops[count++] = (struct op){OP_ADAM, .adam = &model->adam};
+        ops[count++] = (struct op){OP_AVERAGE, .average = &model->average};
     }
     const struct step_description description = {ops, count, training, pass, n};
     return model->device->ops->step_new(model->device, &description);
 }
 
 double model_twin_step(struct model *model, double *logits, const struct images *images,
-                       const struct view *views, int n, bool training, double lr) {
+                       const struct view *views, int n, bool training, double schedule) {
     const int stages = model->count - 1;
     const struct layer *layers = model->layers;
     const struct head *head = &layers[stages].head;
@@ -470,8 +512,8 @@ double model_twin_step(struct model *model, double *logits, const struct images 
     }
     double *dlogits = zeros((size_t)(n * head->out)), *dy = zeros((size_t)(n * head->in));
     reference_linear_forward(logits, x[stages], w, head, n);
-    const double loss =
-        reference_cross_entropy(dlogits, logits, labels_of(images, views, n), head->out, n);
+    const double loss = reference_cross_entropy(dlogits, logits, labels_of(images, views, n),
+                                                head->out, training ? head->label_smoothing : 0, n);
     if (!training)
         return loss;
     reference_linear_backward(dy, g, dlogits, x[stages], w, head, n);
@@ -481,16 +523,23 @@ double model_twin_step(struct model *model, double *logits, const struct images 
         dy = zeros((size_t)n * volume(layers[i].in));
         reference_conv2d_backward(dy, g, dz, x[i], w, &layers[i].stage.conv, n);
     }
-    reference_adam(w, model->exp_avg, model->exp_avg_sq, g, &model->adam, lr, ++model->steps);
+    model->steps++;
+    reference_muon(w, model->exp_avg, g, &model->muon, schedule);
+    reference_sgd(w, model->exp_avg, g, &model->sgd, schedule);
+    reference_adam(w, model->exp_avg, model->exp_avg_sq, g, &model->adam, schedule, model->steps);
+    reference_average(model->averages, w, &model->average, model->steps);
     return loss;
 }
 
 void model_check(const struct model *model, const char *label) {
     struct device *d = model->device;
-    const struct row *rows[] = {&model->parameters, &model->gradients, &model->statistics};
-    struct block *blocks[] = {model->adam.parameters, model->adam.gradients, model->running};
-    static const char *const names[] = {"parameters", "gradients", "statistics"};
-    for (int i = 0; i < 3; i++)
+    const struct row averages = {model->averages, model->parameters.count};
+    const struct row *rows[] = {&model->parameters, &model->gradients, &model->statistics,
+                                &averages};
+    struct block *blocks[] = {model->weights, model->gradient_block, model->running,
+                              model->average_block};
+    static const char *const names[] = {"parameters", "gradients", "statistics", "average"};
+    for (size_t i = 0; i < COUNT(rows); i++)
         check(label, names[i], block_row(d, blocks[i], rows[i]->count).values, rows[i]->values,
               rows[i]->count, 1e-5);
 }

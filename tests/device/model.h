@@ -47,10 +47,13 @@ struct model {
     int spare;  /* images for which the tensors have room beyond a batch */
     bool holes; /* there is a NaN in x */
     struct row parameters, gradients, statistics;
-    double *exp_avg, *exp_avg_sq;
+    double *exp_avg, *exp_avg_sq, *averages;
     int64_t steps;
-    struct adam adam; /* with the blocks of the parameters and gradients */
-    struct block *running;
+    struct block *weights, *gradient_block, *running, *average_block;
+    struct adam adam; /* these share out the parameters; */
+    struct sgd sgd;
+    struct muon muon;
+    struct average average; /* this one is of all */
 };
 
 /* Adds a layer with numbers at random to what is no model yet, or to one that is on no device. */
@@ -81,7 +84,8 @@ void model_compare(const struct model *model, struct device *d);
 
 /* ---- whole steps ---- */
 
-/* Two stages, the first with a max-pool that leaves pixels over, and a head. */
+/* Two stages, the first with a max-pool that leaves pixels over, and a head, which smooths labels.
+ * Muon has the first convolution's weight, SGD the second stage, Adam the rest. */
 enum { MODEL_CLASSES = 5 };
 extern const struct shape MODEL_IMAGE;
 struct model model_small(int batch);
@@ -91,7 +95,7 @@ struct step *model_step(const struct model *model, struct pass *pass, bool train
 
 /* The same on the host. Returns the loss. */
 double model_twin_step(struct model *model, double *logits, const struct images *images,
-                       const struct view *views, int n, bool training, double lr);
+                       const struct view *views, int n, bool training, double schedule);
 
-/* Fails if device and host differ in parameters, gradients or running statistics. */
+/* Fails if device and host differ in parameters, gradients, running statistics or the average. */
 void model_check(const struct model *model, const char *label);

@@ -70,18 +70,26 @@ static void scripts_follow_each_other(void **state) {
               N * volume(shape), 0);
 }
 
+/* Views of these distances down and right, not mirrored, then mirrored. */
+static struct view *moved_views(const struct images *images, const int8_t *shifts, size_t count,
+                                bool reflected) {
+    struct view *views = views_new(images, images->count, false);
+    for (size_t i = 0; i < 2 * count * count; i++) {
+        views[i].mirrored = i % 2;
+        views[i].reflected = reflected;
+        views[i].right = shifts[i / 2 % count];
+        views[i].down = shifts[i / 2 / count];
+    }
+    return views;
+}
+
 /* Moved by every distance that can be said, nearly all of them out of sight. */
 static void images_are_moved_and_mirrored(void **state) {
     struct device *d = *state;
     static const int8_t shifts[] = {-128, -33, -6, -5, -4, -1, 0, 1, 2, 4, 5, 6, 31, 127};
     enum { VIEWS = 2 * COUNT(shifts) * COUNT(shifts) };
     const struct images images = images_new(VIEWS, (struct shape){2, 5, 4}, 10);
-    struct view *views = views_new(&images, VIEWS, false);
-    for (size_t i = 0; i < VIEWS; i++) {
-        views[i].mirrored = i % 2;
-        views[i].right = shifts[i / 2 % COUNT(shifts)];
-        views[i].down = shifts[i / 2 / COUNT(shifts)];
-    }
+    const struct view *views = moved_views(&images, shifts, COUNT(shifts), false);
     struct pass *pass = pass_of(d, &images, VIEWS, 1);
     begin_pass(d, pass, views, VIEWS, NULL, 1, 0);
     check_load(d, pass, &images, views, VIEWS, VIEWS);
@@ -97,6 +105,34 @@ static void images_are_moved_and_mirrored(void **state) {
     check_load(d, pass, &one, &view, 1, 1);
 }
 
+/* Moved by less than a side, up to all but one pixel of it. */
+static void borders_are_reflected(void **state) {
+    struct device *d = *state;
+    static const int8_t shifts[] = {-4, -3, -2, -1, 0, 1, 2, 3, 4};
+    enum { VIEWS = 2 * COUNT(shifts) * COUNT(shifts) };
+    const struct images images = images_new(VIEWS, (struct shape){2, 5, 5}, 10);
+    const struct view *views = moved_views(&images, shifts, COUNT(shifts), true);
+    struct pass *pass = pass_of(d, &images, VIEWS, 1);
+    begin_pass(d, pass, views, VIEWS, NULL, 1, 0);
+    check_load(d, pass, &images, views, VIEWS, VIEWS);
+
+    /* by hand: 0.2 -0.6 -1 / 1 0.6 0.2 one up and two to the right, and mirrored then; and the only
+     * pixel of a side, which is not moved at all */
+    const uint8_t record[] = {0, 153, 51, 0, 255, 204, 153}, column[] = {0, 0, 51};
+    const struct images one = {record, 1, 1, 1, 2, 3}, thin = {column, 1, 1, 1, 2, 1};
+    const double want[] = {1, 0.6, 0.2, 0.2, -0.6, -1}, thin_want[] = {-0.6, -1};
+    const struct view view = {.image = 0, .down = -1, .right = 2, .mirrored = 1, .reflected = 1};
+    const struct view thin_view = {.image = 0, .down = 1, .mirrored = 1, .reflected = 1};
+    check("by hand", "x", pixels_of(&one, &view, 1), want, 6, 1e-6);
+    check("by hand", "thin x", pixels_of(&thin, &thin_view, 1), thin_want, 2, 1e-6);
+    pass = pass_of(d, &one, 1, 1);
+    begin_pass(d, pass, &view, 1, NULL, 1, 0);
+    check_load(d, pass, &one, &view, 1, 1);
+    pass = pass_of(d, &thin, 1, 1);
+    begin_pass(d, pass, &thin_view, 1, NULL, 1, 0);
+    check_load(d, pass, &thin, &thin_view, 1, 1);
+}
+
 /* A pass over `images` images in batches of `batch`, with logits low, low + spacing, ... (values of
  * them): few, so that several are the largest. */
 static const struct loss_case {
@@ -104,24 +140,32 @@ static const struct loss_case {
     double low, spacing;
     uint32_t values;
     bool training;
+    double label_smoothing;
 } LOSSES[] = {
-    {10, 1, 1, -3, 1.0 / 1024, 6144, true},
-    {10, 43, 10, -3, 1.0 / 1024, 6144, true},
-    {10, 66, 33, -3, 1.0 / 1024, 6144, true},
-    {10, 43, 10, -3, 1.0 / 1024, 6144, false},
-    {10, 43, 10, -1, 1, 3, true},
-    {10, 43, 10, 5, 1, 1, true},
-    {10, 43, 10, -1e4, 1e4, 3, true},
-    {10, 43, 10, -1e4, 1e4, 3, false},
-    {10, 43, 10, 1e4, 0.5, 8, true},
-    {2, 9, 4, -1, 0.125, 16, true},
-    {1, 3, 2, -1, 0.125, 16, true},
-    {37, 20, 7, -3, 0.125, 48, true},
-    {3, 300, 300, -3, 0.125, 48, true},
+    {10, 1, 1, -3, 1.0 / 1024, 6144, true, 0},
+    {10, 43, 10, -3, 1.0 / 1024, 6144, true, 0},
+    {10, 66, 33, -3, 1.0 / 1024, 6144, true, 0},
+    {10, 43, 10, -3, 1.0 / 1024, 6144, false, 0},
+    {10, 43, 10, -1, 1, 3, true, 0},
+    {10, 43, 10, 5, 1, 1, true, 0},
+    {10, 43, 10, -1e4, 1e4, 3, true, 0},
+    {10, 43, 10, -1e4, 1e4, 3, false, 0},
+    {10, 43, 10, 1e4, 0.5, 8, true, 0},
+    {2, 9, 4, -1, 0.125, 16, true, 0},
+    {1, 3, 2, -1, 0.125, 16, true, 0},
+    {37, 20, 7, -3, 0.125, 48, true, 0},
+    {3, 300, 300, -3, 0.125, 48, true, 0},
+    {10, 43, 10, -3, 1.0 / 1024, 6144, true, 0.1},
+    {10, 43, 10, -3, 1.0 / 1024, 6144, false, 0.1},
+    {10, 43, 10, -1e4, 1e4, 3, true, 0.2},
+    {2, 9, 4, -1, 0.125, 16, true, 0.5},
+    {37, 20, 7, -3, 0.125, 48, true, 1},
+    {3, 300, 300, -3, 0.125, 48, true, 1e-3},
 };
 
 /* A head whose weight is the identity: its x are its logits, exactly. */
-static struct head head_of(struct device *d, int classes, int batch, int spare) {
+static struct head head_of(struct device *d, int classes, int batch, int spare,
+                           double label_smoothing) {
     const struct shape row = {classes, 1, 1};
     const size_t count = (size_t)classes;
     double *identity = zeros(count * count);
@@ -129,6 +173,7 @@ static struct head head_of(struct device *d, int classes, int batch, int spare) 
         identity[i * count + i] = 1;
     return (struct head){.in = classes,
                          .out = classes,
+                         .label_smoothing = label_smoothing,
                          .weight = slice_of(d, identity, count * count),
                          .bias = slice_of(d, zeros(count), count),
                          .x = tensor_of(d, NULL, batch, batch + spare, row),
@@ -144,14 +189,15 @@ static void cross_entropy_is_the_reference(void **state) {
         const int spare = i % 2 == 0 ? 0 : 3, steps = (t->images + t->batch - 1) / t->batch;
         const struct images images = images_new(t->images + 5, pixels, t->classes);
         struct pass *pass = pass_of(d, &images, t->images, steps);
-        const struct head head = head_of(d, t->classes, t->batch, spare);
+        const struct head head = head_of(d, t->classes, t->batch, spare, t->label_smoothing);
         const struct op ops[] = {
             {OP_LOAD, .images = tensor_of(d, NULL, t->batch, t->batch + spare, pixels)},
             {OP_HEAD, .head = &head}};
         double *loss = zeros((size_t)steps);
-        char label[80];
-        snprintf(label, sizeof label, "cross entropy, %d classes, %d of %d images, from %g by %g",
-                 t->classes, t->batch, t->images, t->low, t->spacing);
+        char label[200];
+        snprintf(label, sizeof label,
+                 "cross entropy, %d classes, %d of %d images, from %g by %g, smoothed by %g",
+                 t->classes, t->batch, t->images, t->low, t->spacing, t->label_smoothing);
         for (int again = 0; again < 2; again++) { /* the second pass forgets the first */
             const struct view *views = views_new(&images, t->images, false);
             const double *all =
@@ -163,8 +209,9 @@ static void cross_entropy_is_the_reference(void **state) {
                 const size_t count = (size_t)(n * t->classes);
                 const double *z = all + first * t->classes;
                 double *dlogits = zeros(count);
-                loss[step] = reference_cross_entropy(
-                    dlogits, z, labels_of(&images, views + first, n), t->classes, n);
+                loss[step] =
+                    reference_cross_entropy(dlogits, z, labels_of(&images, views + first, n),
+                                            t->classes, t->training ? t->label_smoothing : 0, n);
                 d->ops->tensor_upload(d, head.x, floats(z, count), n);
                 run_ops(d, ops, 2, t->training, pass, n);
                 check(label, "y", tensor_values(d, head.y, n, row), z, count, 0);
@@ -191,7 +238,7 @@ static void the_loss_of_nan_is_nan(void **state) {
     enum { N = 3, CLASSES = 10 };
     const struct images images = images_new(N, (struct shape){1, 1, 1}, CLASSES);
     struct pass *pass = pass_of(d, &images, N, 1);
-    const struct head head = head_of(d, CLASSES, N, 0);
+    const struct head head = head_of(d, CLASSES, N, 0, 0);
     const struct op ops[] = {{OP_LOAD, .images = d->ops->tensor_new(d, N, 1, 1, 1)},
                              {OP_HEAD, .head = &head}};
     for (int at = 0; at < N * CLASSES; at++) {
@@ -206,8 +253,11 @@ static void the_loss_of_nan_is_nan(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(steps_read_in_order),           TEST(scripts_follow_each_other),
-        TEST(images_are_moved_and_mirrored), TEST(cross_entropy_is_the_reference),
+        TEST(steps_read_in_order),
+        TEST(scripts_follow_each_other),
+        TEST(images_are_moved_and_mirrored),
+        TEST(borders_are_reflected),
+        TEST(cross_entropy_is_the_reference),
         TEST(the_loss_of_nan_is_nan),
     };
     return test_backends(tests, COUNT(tests));

@@ -260,7 +260,7 @@ void reference_linear_backward(double *dx, double *g, const double *dy, const do
 /* ---- torch.nn.CrossEntropyLoss ---- */
 
 double reference_cross_entropy(double *dlogits, const double *logits, const uint8_t *labels,
-                               int classes, int n) {
+                               int classes, double label_smoothing, int n) {
     double loss = 0;
     for (int i = 0; i < n; i++) {
         const double *z = logits + i * classes;
@@ -271,24 +271,107 @@ double reference_cross_entropy(double *dlogits, const double *logits, const uint
             sum += exp(z[k] - largest);
         for (int k = 0; k < classes; k++) {
             const double log_softmax = z[k] - largest - log(sum);
-            if (k == labels[i])
-                loss -= log_softmax / n;
-            dlogits[i * classes + k] = (exp(log_softmax) - (k == labels[i])) / n;
+            const double target =
+                (1 - label_smoothing) * (k == labels[i]) + label_smoothing / classes;
+            if (target > 0)
+                loss -= target * log_softmax / n;
+            dlogits[i * classes + k] = (exp(log_softmax) - target) / n;
         }
     }
     return loss;
 }
 
-/* ---- torch.optim.Adam ---- */
+/* ---- torch.optim.Adam, AdamW and SGD ---- */
 
 void reference_adam(double *parameters, double *exp_avg, double *exp_avg_sq,
-                    const double *gradients, const struct adam *adam, double lr, int64_t step) {
-    for (size_t i = 0; i < adam->count; i++) {
-        const double g = gradients[i] + adam->weight_decay * parameters[i];
-        exp_avg[i] = adam->beta1 * exp_avg[i] + (1 - adam->beta1) * g;
-        exp_avg_sq[i] = adam->beta2 * exp_avg_sq[i] + (1 - adam->beta2) * g * g;
-        const double m_hat = exp_avg[i] / (1 - pow(adam->beta1, (double)step));
-        const double v_hat = exp_avg_sq[i] / (1 - pow(adam->beta2, (double)step));
-        parameters[i] -= lr * m_hat / (sqrt(v_hat) + adam->eps);
+                    const double *gradients, const struct adam *adam, double schedule,
+                    int64_t step) {
+    const double lr = adam->lr * schedule;
+    for (const struct range *range = adam->range; range < adam->range + adam->ranges; range++)
+        for (size_t i = range->offset; i < range->offset + range->count; i++) {
+            double g = gradients[i];
+            if (adam->decoupled)
+                parameters[i] -= lr * adam->weight_decay * parameters[i];
+            else
+                g += adam->weight_decay * parameters[i];
+            exp_avg[i] = adam->beta1 * exp_avg[i] + (1 - adam->beta1) * g;
+            exp_avg_sq[i] = adam->beta2 * exp_avg_sq[i] + (1 - adam->beta2) * g * g;
+            const double m_hat = exp_avg[i] / (1 - pow(adam->beta1, (double)step));
+            const double v_hat = exp_avg_sq[i] / (1 - pow(adam->beta2, (double)step));
+            parameters[i] -= lr * m_hat / (sqrt(v_hat) + adam->eps);
+        }
+}
+
+void reference_sgd(double *parameters, double *momentum_buffer, const double *gradients,
+                   const struct sgd *sgd, double schedule) {
+    for (const struct range *range = sgd->range; range < sgd->range + sgd->ranges; range++)
+        for (size_t i = range->offset; i < range->offset + range->count; i++) {
+            const double g = gradients[i] + sgd->weight_decay * parameters[i];
+            momentum_buffer[i] = sgd->momentum * momentum_buffer[i] + g;
+            parameters[i] -= sgd->lr * schedule * (g + sgd->momentum * momentum_buffer[i]);
+        }
+}
+
+/* ---- Muon ---- */
+
+static double frobenius(const double *row, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += row[i] * row[i];
+    return sqrt(sum);
+}
+
+/* c [n][columns] = a [n][depth] b [depth][columns], or, transposed, of b [columns][depth]. */
+static void product(double *c, const double *a, const double *b, bool transposed, int n, int depth,
+                    int columns) {
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < columns; j++) {
+            c[i * columns + j] = 0;
+            for (int k = 0; k < depth; k++)
+                c[i * columns + j] +=
+                    a[i * depth + k] * b[transposed ? j * depth + k : k * columns + j];
+        }
+}
+
+void reference_muon(double *parameters, double *momentum_buffer, const double *gradients,
+                    const struct muon *muon, double schedule) {
+    for (const struct matrix *of = muon->matrix; of < muon->matrix + muon->matrices; of++) {
+        const int rows = of->rows, columns = of->columns;
+        const size_t count = (size_t)(rows * columns), square = (size_t)(rows * rows);
+        double *w = parameters + of->offset, *m = momentum_buffer + of->offset;
+        const double *g = gradients + of->offset;
+        double *x = memory_new(count, sizeof *x), *bx = memory_new(count, sizeof *bx);
+        double *a = memory_new(square, sizeof *a), *b = memory_new(square, sizeof *b);
+        const double norm = frobenius(w, count);
+        for (size_t i = 0; i < count; i++) {
+            w[i] *= norm > 0 ? sqrt(rows) / norm : 1;
+            m[i] = muon->momentum * m[i] + (1 - muon->momentum) * g[i];
+            x[i] = (1 - muon->momentum) * g[i] + muon->momentum * m[i];
+        }
+        const double length = fmax(frobenius(x, count), 1e-7);
+        for (size_t i = 0; i < count; i++)
+            x[i] /= length;
+        for (int iteration = 0; iteration < 5; iteration++) {
+            product(a, x, x, true, rows, columns, rows);
+            product(b, a, a, false, rows, rows, rows);
+            for (size_t i = 0; i < square; i++)
+                b[i] = -4.775 * a[i] + 2.0315 * b[i];
+            product(bx, b, x, false, rows, rows, columns);
+            for (size_t i = 0; i < count; i++)
+                x[i] = 3.4445 * x[i] + bx[i];
+        }
+        for (size_t i = 0; i < count; i++)
+            w[i] -= muon->lr * schedule * x[i];
+        free(x);
+        free(bx);
+        free(a);
+        free(b);
     }
+}
+
+/* ---- torch.optim.swa_utils.AveragedModel ---- */
+
+void reference_average(double *average, const double *of, const struct average *op, int64_t step) {
+    for (size_t i = 0; i < op->count; i++)
+        average[i] = step == 1 ? of[i] : op->decay * average[i] + (1 - op->decay) * of[i];
 }

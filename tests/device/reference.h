@@ -32,8 +32,14 @@ void reference_linear_backward(double *dx, double *g, const double *dy, const do
 
 /* Returns the mean loss of the n images. */
 double reference_cross_entropy(double *dlogits, const double *logits, const uint8_t *labels,
-                               int classes, int n);
+                               int classes, double label_smoothing, int n);
 
-/* Step number `step`, from 1. */
+/* Step number `step`, from 1, with a learning rate of `schedule` times the optimiser's. */
 void reference_adam(double *parameters, double *exp_avg, double *exp_avg_sq,
-                    const double *gradients, const struct adam *adam, double lr, int64_t step);
+                    const double *gradients, const struct adam *adam, double schedule,
+                    int64_t step);
+void reference_sgd(double *parameters, double *momentum_buffer, const double *gradients,
+                   const struct sgd *sgd, double schedule);
+void reference_muon(double *parameters, double *momentum_buffer, const double *gradients,
+                    const struct muon *muon, double schedule);
+void reference_average(double *average, const double *of, const struct average *op, int64_t step);

@@ -92,21 +92,25 @@ static void reference_gradients_are_the_finite_differences(void **state) {
 static void reference_dlogits_are_the_finite_differences(void **state) {
     (void)state;
     enum { N = 3, CLASSES = 5 };
-    const double step = 1e-5;
+    const double step = 1e-5, smoothings[] = {0, 0.1, 1};
     const uint8_t labels[N] = {4, 0, 2};
     double *logits = uniform(N * CLASSES, -3, 3), *differences = zeros(N * CLASSES);
     double *dlogits = zeros(N * CLASSES), *unused = zeros(N * CLASSES);
-    reference_cross_entropy(dlogits, logits, labels, CLASSES, N);
-    for (int i = 0; i < N * CLASSES; i++) {
-        const double value = logits[i];
-        logits[i] = value + step;
-        differences[i] = reference_cross_entropy(unused, logits, labels, CLASSES, N);
-        logits[i] = value - step;
-        differences[i] -= reference_cross_entropy(unused, logits, labels, CLASSES, N);
-        differences[i] /= 2 * step;
-        logits[i] = value;
+    for (size_t s = 0; s < COUNT(smoothings); s++) {
+        reference_cross_entropy(dlogits, logits, labels, CLASSES, smoothings[s], N);
+        for (int i = 0; i < N * CLASSES; i++) {
+            const double value = logits[i];
+            double losses[2];
+            for (int side = 0; side < 2; side++) {
+                logits[i] = value + (side == 0 ? step : -step);
+                losses[side] =
+                    reference_cross_entropy(unused, logits, labels, CLASSES, smoothings[s], N);
+            }
+            differences[i] = (losses[0] - losses[1]) / (2 * step);
+            logits[i] = value;
+        }
+        check("cross entropy", "dlogits", dlogits, differences, N * CLASSES, 1e-6);
     }
-    check("cross entropy", "dlogits", dlogits, differences, N * CLASSES, 1e-6);
 }
 
 /* What finite differences cannot see, worked out by hand. */
@@ -139,9 +143,76 @@ static void reference_has_the_conventions_of_pytorch(void **state) {
 
     /* Adam's first step: lr * g / (|g| + eps), with the weight's decay in g */
     double w = 2, m = 0, v = 0;
-    struct adam adam = {1, 0.9, 0.999, 4, 0.5, NULL, NULL, NULL, NULL};
-    reference_adam(&w, &m, &v, &three, &adam, 0.1, 1);
+    struct adam adam = {.lr = 0.2,
+                        .beta1 = 0.9,
+                        .beta2 = 0.999,
+                        .eps = 4,
+                        .weight_decay = 0.5,
+                        .ranges = 1,
+                        .range = {{0, 1}}};
+    reference_adam(&w, &m, &v, &three, &adam, 0.5, 1);
     check("Adam", "w", &w, (const double[]){2 - 0.1 * 4 / (4 + 4)}, 1, 1e-14);
+
+    /* AdamW's, with lr times the decay off the weight before */
+    w = 2, m = v = 0;
+    adam.decoupled = true;
+    reference_adam(&w, &m, &v, &three, &adam, 0.5, 1);
+    check("AdamW", "w", &w, (const double[]){2 * (1 - 0.1 * 0.5) - 0.1 * 3 / (3 + 4)}, 1, 1e-14);
+
+    /* SGD's second step: the buffer is 0.5 * 4 + 3 + 0.5 w */
+    const struct sgd sgd = {
+        .lr = 0.2, .momentum = 0.5, .weight_decay = 0.5, .ranges = 1, .range = {{0, 1}}};
+    w = 2, m = 0;
+    reference_sgd(&w, &m, &three, &sgd, 0.5);
+    check("SGD", "w", &w, (const double[]){2 - 0.1 * (4 + 0.5 * 4)}, 1, 1e-14);
+    reference_sgd(&w, &m, &three, &sgd, 0.5);
+    check("SGD", "w", &w, (const double[]){1.4 - 0.1 * (3.7 + 0.5 * (2 + 3.7))}, 1, 1e-14);
+
+    /* smoothed by 0.3, of two logits that are equal: log 2, whatever the targets 0.85 and 0.15 */
+    double dlogits[2];
+    const double loss =
+        reference_cross_entropy(dlogits, (const double[]){7, 7}, (const uint8_t[]){1}, 2, 0.3, 1);
+    check("smoothing", "loss", &loss, (const double[]){log(2)}, 1, 1e-14);
+    check("smoothing", "dlogits", dlogits, (const double[]){0.35, -0.35}, 2, 1e-14);
+
+    /* the average: a copy, then a step towards it */
+    const struct average average = {.count = 1, .decay = 0.75};
+    double mean = NAN;
+    reference_average(&mean, &three, &average, 1);
+    check("average", "copy", &mean, &three, 1, 0);
+    reference_average(&mean, (const double[]){7}, &average, 2);
+    check("average", "step", &mean, (const double[]){4}, 1, 1e-14);
+}
+
+/* The iterations take what X does to each of its singular vectors to f(f(f(f(f(s))))) of its
+ * singular value s, with f(s) = 3.4445 s - 4.775 s^3 + 2.0315 s^5. Here X is, in its first step, of
+ * 1.9 times a gradient that is diagonal but for a turn of the plane of its columns 1 and 3. */
+static void reference_muon_moves_singular_values(void **state) {
+    (void)state;
+    enum { ROWS = 3, COLUMNS = 4 };
+    const double values[ROWS] = {3, -0.5, 0.125}, lr = 0.25;
+    const double length = sqrt(9 + 0.25 + 0.015625), c = 0.6, s = 0.8;
+    double g[ROWS * COLUMNS] = {0}, m[ROWS * COLUMNS] = {0}, w[ROWS * COLUMNS],
+                    want[ROWS * COLUMNS];
+    double moved[ROWS], kept[ROWS * COLUMNS];
+    const struct muon muon = {
+        .lr = 0.5, .momentum = 0.9, .matrices = 1, .matrix = {{0, ROWS, COLUMNS}}};
+    for (int i = 0; i < ROWS; i++) {
+        moved[i] = values[i] / length;
+        for (int k = 0; k < 5; k++)
+            moved[i] *= 3.4445 - 4.775 * pow(moved[i], 2) + 2.0315 * pow(moved[i], 4);
+    }
+    for (int i = 0; i < ROWS * COLUMNS; i++) { /* twice as long as the square root of 3 */
+        const int row = i / COLUMNS, column = i % COLUMNS;
+        const double turned = row != 1 ? column == row : column == 1 ? c : column == 3 ? s : 0;
+        g[i] = values[row] * turned;
+        kept[i] = 0.1 * g[i];
+        w[i] = i % 2 == 0 ? 1 : -1;
+        want[i] = w[i] / 2 - lr * moved[row] * turned;
+    }
+    reference_muon(w, m, g, &muon, 0.5);
+    check("Muon", "w", w, want, ROWS * COLUMNS, 1e-13);
+    check("Muon", "momentum_buffer", m, kept, ROWS * COLUMNS, 1e-14);
 }
 
 int main(void) {
@@ -149,6 +220,7 @@ int main(void) {
         TEST(reference_gradients_are_the_finite_differences),
         TEST(reference_dlogits_are_the_finite_differences),
         TEST(reference_has_the_conventions_of_pytorch),
+        TEST(reference_muon_moves_singular_values),
     };
     return cmocka_run_group_tests_name("reference", tests, NULL, NULL);
 }

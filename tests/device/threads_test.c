@@ -50,20 +50,21 @@ static void trainings_have_the_same_bits(void **state) {
     enum { N = 37, STEPS = 5 };
     const struct images images = images_new(N, MODEL_IMAGE, MODEL_CLASSES);
     const struct view *views = views_new(&images, N * STEPS, true);
-    const double *lr = uniform(STEPS, 1e-3F, 1e-1F);
+    const double *schedule = uniform(STEPS, 1e-3F, 1e-1F);
     const struct model model = model_small(N);
     const size_t parameters = model.parameters.count, statistics = model.statistics.count;
     struct {
-        double *parameters, *statistics, *losses, *logits;
+        double *parameters, *averages, *statistics, *losses, *logits;
     } r, first = {0};
     for (size_t j = 0; j < COUNT(THREADS); j++) {
         struct device *d = opened(THREADS[j]);
         struct model m = model;
         model_put(&m, d);
         struct pass *pass = pass_of(d, &images, N * STEPS, STEPS);
-        begin_pass(d, pass, views, N * STEPS, lr, STEPS, 0);
+        begin_pass(d, pass, views, N * STEPS, schedule, STEPS, 0);
         d->ops->step_run(d, model_step(&m, pass, true, N), STEPS);
-        r.parameters = download(d, (struct slice){m.adam.parameters, 0}, parameters);
+        r.parameters = download(d, (struct slice){m.weights, 0}, parameters);
+        r.averages = download(d, (struct slice){m.average_block, 0}, parameters);
         r.statistics = download(d, (struct slice){m.running, 0}, statistics);
         r.losses = losses(d, pass, 0, STEPS);
         r.logits = logits(d, pass, N * STEPS, MODEL_CLASSES);
@@ -71,6 +72,7 @@ static void trainings_have_the_same_bits(void **state) {
         if (j == 0)
             first = r;
         same_bits("training", "w", THREADS[j], r.parameters, first.parameters, parameters);
+        same_bits("training", "average", THREADS[j], r.averages, first.averages, parameters);
         same_bits("training", "statistics", THREADS[j], r.statistics, first.statistics, statistics);
         same_bits("training", "loss", THREADS[j], r.losses, first.losses, STEPS);
         same_bits("training", "logits", THREADS[j], r.logits, first.logits,

@@ -205,7 +205,9 @@ static void check_state(const struct train_state *s) {
     check_network(&s->network);
     check_floats(s->exp_avg, parameters, false);
     check_floats(s->exp_avg_sq, parameters, true);
-    check_count(s->adam_step);
+    check_count(s->steps);
+    if (s->averaged)
+        check_floats(s->average, parameters, false);
     check_count(s->step);
     require(s->random.next >= 0 && s->random.next <= 624);
     require(s->epoch >= 1 && s->epoch <= INT64_C(1) << 31);
@@ -216,8 +218,8 @@ static void check_state(const struct train_state *s) {
         require(s->best.accuracy >= 0 && s->best.accuracy <= 100);
         require(isfinite(s->best.loss) && s->best.loss >= 0);
     }
-    if (train_state_fits(s, INT64_C(1) << 32, 5000, PATH, &error))
-        require(s->step < 5000 && s->adam_step == (s->epoch - 1) * 5000 + s->step);
+    if (train_state_fits(s, INT64_C(1) << 32, 5000, s->averaged, PATH, &error))
+        require(s->step < 5000 && s->steps == (s->epoch - 1) * 5000 + s->step);
     else
         fuzz_check_error(&error, STATUS_CHECKPOINT);
 }

@@ -48,6 +48,26 @@ static inline bool fuzz_parse(struct settings *settings, const char **words, str
     return settings_parse(settings, count, (char **)words, error);
 }
 
+static inline bool fuzz_is_share(double value) {
+    return value >= 0 && value <= 1;
+}
+
+/* Also of a command that has none: it is the tutorial's. */
+static inline void fuzz_check_recipe(const struct recipe *r) {
+    require(r->epochs >= 1 && r->epochs <= 1000000 && r->batch >= 1 && r->batch <= 1000000);
+    require(r->optimizer >= OPTIMIZER_ADAM && r->optimizer <= OPTIMIZER_MUON);
+    require(r->lr >= 0 && r->lr <= 1e30 && r->weight_decay >= 0 && r->weight_decay <= 1e30);
+    require(r->muon_lr >= 0 && r->muon_lr <= 1e30 && fuzz_is_share(r->momentum));
+    require(r->schedule >= SCHEDULE_CONSTANT && r->schedule <= SCHEDULE_COSINE);
+    require(fuzz_is_share(r->warmup) && fuzz_is_share(r->final_lr));
+    require(r->flip >= FLIP_NONE && r->flip <= FLIP_ALTERNATING);
+    require(r->shift >= 0 && r->shift <= 31);
+    require(r->border == BORDER_ZERO || r->border == BORDER_REFLECT);
+    require(fuzz_is_share(r->label_smoothing) && fuzz_is_share(r->average_decay));
+    require(r->average == AVERAGE_NONE || r->average == AVERAGE_EMA);
+    require(r->select == SELECT_BEST || r->select == SELECT_LAST);
+}
+
 /* The ranges that `cifar COMMAND --help` and settings.h tell of; of options that the command does
  * not have, 0. */
 static inline void fuzz_check_settings(const struct settings *s) {
@@ -59,10 +79,10 @@ static inline void fuzz_check_settings(const struct settings *s) {
     require(s->seed >= 0 && s->limit >= 0 && s->limit <= 1000000000);
     require(s->save_every >= 0 && s->save_every <= 1000000000);
     require(s->threads >= 0 && s->threads <= 1024);
-    require(train || judge ? s->batch >= 1 && s->batch <= 1000000 : s->batch == 0);
-    require(train ? s->epochs >= 1 && s->epochs <= 1000000 : s->epochs == 0);
+    require(judge ? s->batch >= 1 && s->batch <= 1000000 : s->batch == 0);
     require(train ? s->log_every >= 1 && s->log_every <= 1000000000 : s->log_every == 0);
-    require(s->lr >= 0 && s->lr <= 1e30 && s->weight_decay >= 0 && s->weight_decay <= 1e30);
+    fuzz_check_recipe(&s->recipe);
+    require(s->validation >= 0 && s->validation <= 1000000000 && (train || s->init == NULL));
     require(synth ? s->synth_train >= 5 && s->synth_train <= 1000000 : s->synth_train == 0);
     require(synth ? s->synth_test >= 1 && s->synth_test <= 1000000 : s->synth_test == 0);
     require(predict || (s->grid != NULL) == (s->command == COMMAND_TEST));
@@ -75,16 +95,14 @@ static inline void fuzz_check_settings(const struct settings *s) {
     require(!(train || judge || export) || s->word_count == 0);
     for (int i = 0; i < s->word_count; i++)
         require(s->words[i][0] != '\0');
-    if (predict || import)
-        require(strcmp(s->crop, "center") == 0 || strcmp(s->crop, "squash") == 0);
+    require(predict || import ? s->crop >= 0 && s->crop <= 1 : s->crop == 0);
     require(train ? s->keep >= 1 && s->keep <= 10 : s->keep == 0);
     require(verify ? s->state != NULL : train || judge || s->state == NULL);
-    if (train || judge || predict) {
+    if (train || judge || predict)
         require(s->device[0] != '\0' && s->model[0] != '\0');
-        require(strcmp(s->precision, "float32") == 0 || strcmp(s->precision, "tf32") == 0);
-    }
+    require(s->precision == PRECISION_FLOAT32 || s->precision == PRECISION_TF32);
     require(!train || s->last[0] != '\0');
-    const char *texts[] = {s->data, s->state, s->log, s->grid, s->onnx};
+    const char *texts[] = {s->data, s->state, s->log, s->grid, s->onnx, s->init};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         require(texts[i] == NULL || strlen(texts[i]) < SIZE_MAX); /* reads all of it */
 }

@@ -132,6 +132,11 @@ def checkpoint_seeds():
 
     state("")
     made("state_as_network", STATE, OURS | SETTINGS, ("run.epoch", i64(1)))
+    recipe = {"recipe": "best", "recipe.optimizer": "muon", "recipe.warmup": "0.2", "recipe.average": "ema",
+              "recipe.decoupled": "true", "recipe.shift": "2", "validation": "500"}
+    averages = STATE + [(f"run.average.{name}", d, s) for name, d, s in PARAMETERS]
+    state("_recipe", tensors=averages, **recipe)
+    state("_recipe_without_average", **recipe)
     state("_settings", epochs="7", batch="20", lr="0.5", device="cpu", precision="tf32", limit="77")
     for key, value in (("epochs", "0"), ("lr", "nan"), ("precision", "float64"), ("device", ""),
                        ("seed", "9223372036854775808"), ("limit", "-1"), ("batch", "10 ")):
@@ -363,6 +368,13 @@ def settings_seeds():
             ["--threads", "1024"], ["--threads=0"], ["--limit=10", "--log-every=1", "--save-every=3"],
             ["--model", "m", "--last", "l", "--log", "o", "--data", "d"], ["--resume", "x"],
             ["--resume", "x", "--overwrite"], ["--resume=x", "--last=y"], ["--overwrite", "--quiet"],
+            ["--recipe", "best"], ["--recipe=best", "--validation=500", "--average=ema", "--average-decay=0.99"],
+            ["--recipe=best", "--select=best", "--no-decoupled", "--border=zero", "--shift=31"], ["--recipe", "worst"],
+            ["--optimizer=sgd", "--momentum=0.9", "--weight-decay=5e-4", "--schedule=cosine", "--warmup=0.1"],
+            ["--optimizer=muon", "--muon-lr=0.02", "--flip=random", "--label-smoothing=0.1", "--init=b.ckpt"],
+            ["--schedule=linear", "--final-lr=0.1", "--flip", "alternating", "--decoupled", "--select", "last"],
+            ["--optimizer=sgd", "--decoupled"], ["--momentum=1", "--optimizer=sgd"], ["--resume=x", "--init=y"],
+            ["--final-lr=0.5"], ["--border=reflect"], ["--average-decay=1", "--average=ema"], ["--shift=32"],
             ["--keep=3", "--stop-if-unsaved"], ["--keep=0"],
             ["--quiet=1"], ["--help"], ["--version"], ["--help", "--wrong"], ["-h"], ["-x"], ["-hx"],
             ["-xh"], ["-"], ["--"], ["--", "--epochs"], ["--="], ["--=5"], ["---"], ["word"],
@@ -391,14 +403,17 @@ def settings_seeds():
             text = "\0".join(words).encode()
             write("settings", f"{number:03}", bytes([PROGRAMS.index(program)]) + text)
             number += 1
-    names = ["data", "epochs", "batch", "lr", "weight-decay", "seed", "device", "precision",
+    names = ["recipe", "optimizer", "decoupled", "no-decoupled", "muon-lr", "momentum", "schedule", "warmup",
+             "final-lr", "flip", "shift", "border", "label-smoothing", "average", "average-decay", "select",
+             "validation", "init", "data", "epochs", "batch", "lr", "weight-decay", "seed", "device", "precision",
              "threads", "model", "last", "save-every", "keep", "stop-if-unsaved", "state", "resume",
              "overwrite", "log", "log-every",
              "limit", "quiet", "grid", "confusion", "json", "train", "test", "help", "version", "top", "crop", "csv", "onnx", "opset",
              "keep-batchnorm", "softmax", "pixels", "bgr"]
     write_dictionary("settings", [f"--{name}" for name in names] + [f"--{name}=" for name in names] +
                      ["\0", "\n", "\0--", "-h", "train", "test", "classes", "predict", "export", "import", "synth",
-                      "cpu", "auto", "center", "squash",
+                      "cpu", "auto", "center", "squash", "best", "tutorial", "adam", "sgd", "muon", "constant",
+                      "linear", "cosine", "none", "random", "alternating", "zero", "reflect", "ema", "last",
                       "tf32", "float32", "1e30", "nan", "inf", "0x", "1e-320", "1000000",
                       "1000000000", "9223372036854775807"])
 

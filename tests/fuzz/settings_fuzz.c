@@ -35,6 +35,7 @@ static void check_record(const struct settings *settings) {
     struct settings again;
     struct metadata about = {0};
     struct error error;
+    int recipe_row = 0;
     if (strlen(settings->device) >= METADATA_VALUE)
         return; /* is left out */
     if (!settings_record(settings, true, &about, &error)) {
@@ -50,13 +51,15 @@ static void check_record(const struct settings *settings) {
         return;
     }
     fuzz_check_settings(&again);
-    require(again.epochs == settings->epochs && again.batch == settings->batch);
     require(again.seed == settings->seed && again.limit == settings->limit);
-    require(again.lr == settings->lr && again.weight_decay == settings->weight_decay);
+    require(again.recipe_number == settings->recipe_number);
+    require(again.validation == settings->validation);
+    for (struct recipe_setting is, was; settings_recipe(settings, recipe_row, &was); recipe_row++)
+        require(settings_recipe(&again, recipe_row, &is) && strcmp(is.text, was.text) == 0);
     require(again.log_every == settings->log_every && again.save_every == settings->save_every);
     require(again.keep == settings->keep);
     require(strcmp(again.device, settings->device) == 0);
-    require(strcmp(again.precision, settings->precision) == 0);
+    require(again.precision == settings->precision);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -86,7 +86,7 @@ static const double NO_RATE[IMAGES] = {0};
 static void bench_open(struct bench *b, uint64_t seed) {
     struct error error;
     const struct device_options options = {.threads = 2};
-    const struct learner_settings settings = {.batch = BATCH, .seed = seed};
+    const struct learner_settings settings = {.recipe = {.batch = BATCH}, .seed = seed};
     assert_true(device_open(&b->device, "openblas", &options, &error));
     synth_draw(&b->images, CIFAR10_TRAIN, IMAGES, 0);
     const struct resident data = resident_new(b->device, &b->images);

@@ -186,15 +186,16 @@ static void metadata_without_room_is_left_out(void **state) {
     memset(value, 'v', METADATA_VALUE);
     value[METADATA_VALUE] = '\0'; /* a byte too long */
     at += sprintf(at, "{'__metadata__':{'long':'%s','fits':'%s',", value, value + 1);
-    at += sprintf(at, "'k23456789_123456789_123456789_12':''," /* 32 bytes are one too many */
-                      "'f23456789_123456789_123456789_1':'31 bytes'");
+    at +=
+        sprintf(at, "'k23456789_123456789_123456789_123456789_':''," /* 40 bytes are one too many */
+                    "'f23456789_123456789_123456789_123456789':'39 bytes'");
     sprintf(at, "}}");
     make_header(header, 0);
     struct safetensors file = accepted();
     assert_int_equal(file.metadata.count, 2);
     assert_string_equal(metadata_get(&file.metadata, "fits"), value + 1);
-    assert_string_equal(metadata_get(&file.metadata, "f23456789_123456789_123456789_1"),
-                        "31 bytes");
+    assert_string_equal(metadata_get(&file.metadata, "f23456789_123456789_123456789_123456789"),
+                        "39 bytes");
     safetensors_free(&file);
 
     for (int i = 0; i < 100; i++)

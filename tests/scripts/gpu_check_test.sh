@@ -190,7 +190,7 @@ check 'help tells the options' has out '^--seconds '
 mkdir -p bin/tests tools toolkit/{1,2}
 ln -s "$BIN"/cifar{,-synth} bin
 ln -s "$BIN"/tests/*_test bin/tests
-for program in device_{layers,adam,threads,device,cudnn_plan}_test net_backends_test; do
+for program in device_{layers,optimizers,threads,device,cudnn_plan}_test net_backends_test; do
     rm -f "bin/tests/$program"
     stand_in "bin/tests/$program" 'echo "on $BACKEND"'
 done
@@ -243,7 +243,7 @@ passes facts 'Fake GPU, 8 MiB,999\.99'
 passes images
 fails torch 'ModuleNotFoundError: '
 passes plans 'on cudnn'
-for test in layers pass step adam memory reference threads device '20 steps' 'layers, more batches'; do
+for test in layers pass step optimizers memory reference threads device '20 steps' 'layers, more batches'; do
     passes "parity $test"
 done
 for test in 'graph or not, batch 128' 'repeatable, float32' 'repeatable, tf32' 'float32 has no TF32'; do

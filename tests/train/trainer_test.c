@@ -22,14 +22,20 @@
 /* What a run did. */
 struct record {
     struct trainer *trainer;
-    double spoil_lr; /* if not 0: Adam's rate from the second epoch on */
+    const char *device;               /* NULL: openblas */
+    int validation;                   /* images; held out of the run's */
+    uint64_t test_seed;               /* of the test images */
+    const struct network_state *init; /* may be NULL */
+    double spoil_lr;                  /* if not 0: Adam's rate from the second epoch on */
     int64_t steps, epochs;
     int64_t progresses;
     struct train_progress progress; /* the last one */
     double losses[2000];            /* of each on_step */
     struct train_epoch epoch[16];
     struct train_epoch last;
-    int64_t best_epoch; /* as the trainer has it in the end */
+    int tests;
+    struct evaluation test; /* of the end */
+    int64_t best_epoch;     /* as the trainer has it in the end */
     double best_accuracy;
     int warnings, alarms, savings;
     int64_t stop_at;    /* wants to stop once so many steps were reported in all; 0: never */
@@ -66,9 +72,15 @@ static void on_epoch(void *context, const struct train_epoch *epoch) {
     if (r->epochs < 16)
         r->epoch[r->epochs] = *epoch;
     if (r->spoil_lr > 0)
-        r->trainer->learner.base_lr = r->spoil_lr;
+        r->trainer->learner.optimizer.adam.lr = r->spoil_lr;
     r->epochs++;
     r->last = *epoch;
+}
+
+static void on_test(void *context, const struct evaluation *test) {
+    struct record *r = context;
+    r->tests++;
+    r->test = *test;
 }
 
 static void on_warning(void *context, const char *text) {
@@ -95,14 +107,32 @@ static bool on_stop(void *context) {
 static char model[64], last[64]; /* where the runs save */
 
 static const struct train_settings SETTINGS = {
-    .epochs = 1,
-    .batch = 10,
+    .recipe = {.epochs = 1, .batch = 10, .lr = 0.001, .weight_decay = 0.0001},
     .log_every = 1,
-    .lr = 0.001,
-    .weight_decay = 0.0001,
     .model = model,
     .last = last,
     .keep = 1,
+};
+
+/* All that a recipe can have. */
+static const struct recipe FULL = {
+    .epochs = 3,
+    .batch = 10,
+    .optimizer = OPTIMIZER_MUON,
+    .lr = 0.002,
+    .weight_decay = 0.1,
+    .decoupled = true,
+    .muon_lr = 0.02,
+    .momentum = 0.9,
+    .schedule = SCHEDULE_COSINE,
+    .warmup = 0.2,
+    .final_lr = 0.1,
+    .flip = FLIP_ALTERNATING,
+    .shift = 3,
+    .border = BORDER_REFLECT,
+    .label_smoothing = 0.1,
+    .average = AVERAGE_EMA,
+    .average_decay = 0.7,
 };
 
 /* Trains on `count` synthetic images with so many threads, from a state if there is one; the
@@ -110,24 +140,32 @@ static const struct train_settings SETTINGS = {
 static bool go_on(struct train_settings settings, int count, int threads, struct record *record,
                   struct train_state *from, struct network_state *state, struct error *error) {
     struct device *device;
-    struct cifar10 images, test;
+    struct cifar10 images, test, held = {0};
     struct trainer trainer;
     const struct metadata about = {0};
-    const struct train_observer observer = {record,    on_progress, on_step, on_epoch,
-                                            on_saving, on_warning,  on_stop};
+    const struct train_observer observer = {record,  on_progress, on_step,    on_epoch,
+                                            on_test, on_saving,   on_warning, on_stop};
     *record = (struct record){.trainer = &trainer,
+                              .device = record->device,
+                              .validation = record->validation,
+                              .test_seed = record->test_seed,
+                              .init = record->init,
                               .spoil_lr = record->spoil_lr,
                               .stop_at = record->stop_at,
                               .folder = record->folder,
                               .make_at = record->make_at,
                               .remove_at = record->remove_at};
-    assert_true(
-        device_open(&device, "openblas", &(struct device_options){.threads = threads}, error));
-    synth_draw(&images, CIFAR10_TRAIN, count, 0);
-    synth_draw(&test, CIFAR10_TEST, 30, 0);
-    const struct resident train_data = resident_new(device, &images);
-    const struct resident test_data = resident_new(device, &test);
-    trainer_init(&trainer, device, &settings, &train_data, &test_data, &about, &about, from);
+    assert_true(device_open(&device, record->device != NULL ? record->device : "openblas",
+                            &(struct device_options){.threads = threads}, error));
+    synth_draw(&images, CIFAR10_TRAIN, count + record->validation, 0);
+    synth_draw(&test, CIFAR10_TEST, 30, record->test_seed);
+    if (record->validation > 0)
+        cifar10_hold_out(&images, &held, record->validation, settings.seed);
+    struct train_data data = {.train = resident_new(device, &images),
+                              .test = resident_new(device, &test)};
+    if (record->validation > 0)
+        data.validation = resident_new(device, &held);
+    trainer_init(&trainer, device, &settings, &data, record->init, &about, &about, from);
     const double began = clock_seconds();
     bool good = train(&trainer, &observer, error);
     const double seconds = clock_seconds() - began;
@@ -148,6 +186,7 @@ static bool go_on(struct train_settings settings, int count, int threads, struct
     device->ops->close(device);
     cifar10_free(&images);
     cifar10_free(&test);
+    cifar10_free(&held);
     return good;
 }
 
@@ -169,7 +208,7 @@ static void three_steps_are_pytorchs(void **unused) {
     (void)unused;
     enum { BATCH = 10, STEPS = 3, IMAGES = BATCH * STEPS };
     const struct learner_settings settings = {
-        .batch = BATCH, .lr = SETTINGS.lr, .weight_decay = SETTINGS.weight_decay};
+        .recipe = {.batch = BATCH, .lr = 0.001, .weight_decay = 0.0001}};
     const size_t count = network_plan()->parameters;
     struct error error;
     struct device *device;
@@ -177,7 +216,7 @@ static void three_steps_are_pytorchs(void **unused) {
     struct learner learner;
     struct network_state expected;
     struct safetensors golden;
-    static const double LR[STEPS] = {1e-3, 1e-3, 1e-3};
+    static const double WHOLE[STEPS] = {1, 1, 1};
     struct view views[IMAGES] = {{0}};
     float losses[STEPS];
 
@@ -190,7 +229,7 @@ static void three_steps_are_pytorchs(void **unused) {
     learner_put(&learner);
     for (uint32_t i = 0; i < IMAGES; i++)
         views[i].image = i;
-    steps_begin(&learner.steps, views, LR, 0, 0);
+    steps_begin(&learner.steps, views, WHOLE, 0, 0);
     steps_run(&learner.steps, 0, STEPS);
 
     assert_true(steps_losses(&learner.steps, losses, 0, STEPS, &error));
@@ -233,7 +272,7 @@ static void epochs_are_made_of_pytorchs_orders_and_steps(void **unused) {
     (void)unused;
     enum { BATCH = 10, IMAGES = 33, EPOCHS = 3, STEPS = 4 };
     const struct learner_settings by_hand = {
-        .batch = BATCH, .lr = 0.002, .weight_decay = 0.01, .seed = 7};
+        .recipe = {.epochs = EPOCHS, .batch = BATCH, .lr = 0.002, .weight_decay = 0.01}, .seed = 7};
     struct train_settings settings = SETTINGS;
     struct error error;
     struct record record = {0};
@@ -243,10 +282,8 @@ static void epochs_are_made_of_pytorchs_orders_and_steps(void **unused) {
     struct network_state found;
     uint32_t order[IMAGES];
 
-    settings.epochs = EPOCHS;
+    settings.recipe = by_hand.recipe;
     settings.seed = by_hand.seed;
-    settings.lr = by_hand.lr;
-    settings.weight_decay = by_hand.weight_decay;
     must_run(settings, IMAGES, 2, &record, &found);
 
     assert_true(device_open(&device, "openblas", &(struct device_options){.threads = 2}, &error));
@@ -259,10 +296,10 @@ static void epochs_are_made_of_pytorchs_orders_and_steps(void **unused) {
         random_permutation(&state->random, order, IMAGES);
         for (int step = 0; step < STEPS; step++) { /* each as a pass of its own */
             struct view views[IMAGES] = {{0}};
-            const double lr[STEPS] = {0.002, 0.002, 0.002, 0.002};
+            const double whole[STEPS] = {1, 1, 1, 1};
             for (int i = 0; i < IMAGES; i++)
                 views[i].image = order[i];
-            steps_begin(&learner.steps, views, lr, step, epoch * STEPS + step);
+            steps_begin(&learner.steps, views, whole, step, epoch * STEPS + step);
             steps_run(&learner.steps, step, 1);
         }
     }
@@ -287,8 +324,8 @@ static void many_runs_in_one_process(void **unused) {
     for (size_t i = 0; i < sizeof DEVICES / sizeof *DEVICES; i++) {
         const struct metadata about = {0};
         struct record record = {0};
-        const struct train_observer observer = {&record,   on_progress, on_step, on_epoch,
-                                                on_saving, on_warning,  on_stop};
+        const struct train_observer observer = {&record, on_progress, on_step,    on_epoch,
+                                                on_test, on_saving,   on_warning, on_stop};
         struct trainer *trainer = calloc(1, sizeof *trainer);
         struct device *device;
         struct cifar10 images, test;
@@ -300,11 +337,11 @@ static void many_runs_in_one_process(void **unused) {
             device_open(&device, DEVICES[i], &(struct device_options){.threads = 2}, &error));
         synth_draw(&images, CIFAR10_TRAIN, IMAGES, 0);
         synth_draw(&test, CIFAR10_TEST, 10, 0);
-        const struct resident train_data = resident_new(device, &images);
-        const struct resident test_data = resident_new(device, &test);
+        const struct train_data data = {.train = resident_new(device, &images),
+                                        .test = resident_new(device, &test)};
         for (int run = 0; run < RUNS; run++) {
             record = (struct record){.trainer = trainer};
-            trainer_init(trainer, device, &SETTINGS, &train_data, &test_data, &about, &about, NULL);
+            trainer_init(trainer, device, &SETTINGS, &data, NULL, &about, &about, NULL);
             if (!train(trainer, &observer, &error))
                 fail_msg("%s", error.text);
             trainer_free(trainer);
@@ -329,8 +366,8 @@ static void overfits_32_images(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
     struct record record = {0};
-    settings.epochs = 60;
-    settings.batch = 16;
+    settings.recipe.epochs = 60;
+    settings.recipe.batch = 16;
     must_run(settings, 32, 2, &record, NULL);
     assert_true(record.last.train_loss < 0.01);
 }
@@ -341,7 +378,7 @@ static void threads_and_runs_do_not_change_a_bit(void **unused) {
     struct train_settings settings = SETTINGS;
     struct network_state first = {0};
     const struct network_plan *plan = network_plan();
-    settings.batch = 35; /* more than one image in a group of the weight gradient's sum */
+    settings.recipe.batch = 35; /* more than one image in a group of the weight gradient's sum */
     for (size_t i = 0; i < sizeof THREADS / sizeof *THREADS; i++) {
         struct network_state state;
         struct record record = {0};
@@ -359,12 +396,58 @@ static void threads_and_runs_do_not_change_a_bit(void **unused) {
     network_state_free(&first);
 }
 
+static void assert_same_numbers(const struct network_state *a, const struct network_state *b) {
+    const struct network_plan *plan = network_plan();
+    assert_memory_equal(a->parameters, b->parameters, plan->parameters * sizeof *a->parameters);
+    assert_memory_equal(a->statistics, b->statistics, plan->statistics * sizeof *a->statistics);
+}
+
+static struct network_state saved_network(struct metadata *about) {
+    struct network_state saved;
+    struct error error;
+    network_state_new(&saved);
+    if (!checkpoint_load(model, &saved, about, &error))
+        fail_msg("%s", error.text);
+    return saved;
+}
+
+static void nor_do_they_with_a_recipe(void **unused) {
+    (void)unused;
+    static const struct {
+        const char *device;
+        int threads;
+    } CASES[] = {{"cpu", 1},      {"cpu", 1},      {"cpu", 2},     {"cpu", 3},
+                 {"openblas", 1}, {"openblas", 2}, {"openblas", 7}};
+    struct train_settings settings = SETTINGS;
+    struct network_state first = {0}, other;
+    struct metadata about;
+    settings.recipe = FULL;
+    settings.recipe.epochs = 1;
+    double losses[2];
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct record record = {.device = CASES[i].device, .validation = 7};
+        const bool begins = i == 0 || strcmp(CASES[i].device, CASES[i - 1].device) != 0;
+        must_run(settings, 45, CASES[i].threads, &record, NULL);
+        other = saved_network(&about);
+        if (begins) {
+            losses[i > 0] = record.last.train_loss;
+            network_state_free(&first);
+            first = other;
+            continue;
+        }
+        assert_same_numbers(&first, &other);
+        network_state_free(&other);
+    }
+    assert_true(fabs(losses[0] - losses[1]) < 1e-4 * losses[0]); /* both backends learn alike */
+    network_state_free(&first);
+}
+
 static void last_smaller_batch_counts(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
     struct record record = {0};
     struct network_state state;
-    settings.epochs = 2;
+    settings.recipe.epochs = 2;
     must_run(settings, 33, 2, &record, &state); /* 10 + 10 + 10 + 3 */
     assert_int_equal(record.steps, 2 * 4);
     assert_int_equal(record.epochs, 2);
@@ -375,7 +458,7 @@ static void last_smaller_batch_counts(void **unused) {
     const double *l = record.losses + 4;
     const double mean = (10 * l[0] + 10 * l[1] + 10 * l[2] + 3 * l[3]) / 33;
     assert_true(fabs(record.last.train_loss - mean) < 1e-12);
-    assert_true(record.epoch[0].best);
+    assert_true(record.epoch[0].chosen);
     network_state_free(&state);
 }
 
@@ -387,7 +470,7 @@ static void batch_sizes_at_the_edges(void **unused) {
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct train_settings settings = SETTINGS;
         struct record record = {0};
-        settings.batch = CASES[i].batch;
+        settings.recipe.batch = CASES[i].batch;
         must_run(settings, CASES[i].images, 2, &record, NULL);
         assert_int_equal(record.steps, CASES[i].steps);
         assert_true(isfinite(record.last.train_loss));
@@ -417,18 +500,18 @@ static void checkpoint_is_the_best_epochs(void **unused) {
     struct network_state saved;
     struct metadata about;
     struct error error;
-    settings.epochs = 4;
+    settings.recipe.epochs = 4;
     settings.seed = 5;
     must_run(settings, 60, 2, &record, NULL);
     network_state_new(&saved);
     assert_true(checkpoint_load(model, &saved, &about, &error));
     int best = 0;
     for (int i = 0; i < 4; i++)
-        if (record.epoch[i].best)
+        if (record.epoch[i].chosen)
             best = i + 1;
     assert_int_equal(atoi(metadata_get(&about, "epoch")), best);
     assert_int_equal(saved.batches, best * 6);
-    const struct evaluation *test = &record.epoch[best - 1].test;
+    const struct evaluation *test = &record.epoch[best - 1].judged;
     char text[64];
     snprintf(text, sizeof text, "%.2f", evaluation_accuracy(test));
     assert_string_equal(metadata_get(&about, "test_accuracy"), text);
@@ -448,12 +531,12 @@ static void best_is_better_than_all_before(void **unused) {
     struct error error;
     int best = 0, equal = 0, worse = 0;
     double best_accuracy = -1;
-    settings.epochs = 8;
-    settings.lr = 0;
+    settings.recipe.epochs = 8;
+    settings.recipe.lr = 0;
     must_run(settings, 60, 2, &record, NULL);
     for (int i = 0; i < 8; i++) {
-        const double accuracy = evaluation_accuracy(&record.epoch[i].test);
-        assert_int_equal(record.epoch[i].best, accuracy > best_accuracy);
+        const double accuracy = evaluation_accuracy(&record.epoch[i].judged);
+        assert_int_equal(record.epoch[i].chosen, accuracy > best_accuracy);
         equal += accuracy == best_accuracy;
         worse += accuracy < best_accuracy;
         if (accuracy > best_accuracy) {
@@ -470,13 +553,136 @@ static void best_is_better_than_all_before(void **unused) {
     network_state_free(&saved);
 }
 
+/* Which epoch is chosen depends on the validation images alone; these are not trained on. */
+static void validation_images_choose(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record with[2] = {{.validation = 20}, {.validation = 20, .test_seed = 9}}, without = {0};
+    struct network_state saved[2], learned[3];
+    struct metadata about[2];
+    char text[64];
+    settings.recipe.epochs = 4;
+    settings.recipe.lr = 0.01;
+    for (int i = 0; i < 2; i++) {
+        must_run(settings, 40, 2, &with[i], &learned[i]);
+        saved[i] = saved_network(&about[i]);
+        assert_int_equal(with[i].epoch[0].judged.images, 20);
+        assert_int_equal(with[i].tests, 1);
+        assert_int_equal(with[i].test.images, 30);
+        snprintf(text, sizeof text, "%.2f", with[i].best_accuracy);
+        assert_string_equal(metadata_get(&about[i], "validation_accuracy"), text);
+        snprintf(text, sizeof text, "%.6f", with[i].epoch[with[i].best_epoch - 1].judged.loss);
+        assert_string_equal(metadata_get(&about[i], "validation_loss"), text);
+        snprintf(text, sizeof text, "%.2f", evaluation_accuracy(&with[i].test));
+        assert_string_equal(metadata_get(&about[i], "test_accuracy"), text);
+        snprintf(text, sizeof text, "%.6f", with[i].test.loss);
+        assert_string_equal(metadata_get(&about[i], "test_loss"), text);
+    }
+    assert_true(with[0].test.loss != with[1].test.loss);
+    assert_int_equal(with[0].best_epoch, with[1].best_epoch);
+    assert_string_equal(metadata_get(&about[0], "epoch"), metadata_get(&about[1], "epoch"));
+    assert_same_numbers(&saved[0], &saved[1]);
+    assert_same_numbers(&learned[0], &learned[1]);
+
+    /* of as many images as are left, of which one or the other is another one */
+    must_run(settings, 40, 2, &without, &learned[2]);
+    assert_int_equal(without.tests, 0);
+    assert_int_equal(without.epoch[0].judged.images, 30);
+    assert_memory_not_equal(learned[2].parameters, learned[0].parameters, 1000);
+    for (int i = 0; i < 3; i++)
+        network_state_free(&learned[i]);
+    for (int i = 0; i < 2; i++)
+        network_state_free(&saved[i]);
+}
+
+/* The average is judged and saved; the network that learns goes on as if there was none. */
+static void an_average_changes_no_training(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record with = {0}, without = {0};
+    struct network_state learned[2], saved;
+    struct metadata about;
+    settings.recipe = FULL;
+    settings.recipe.epochs = 2;
+    must_run(settings, 30, 2, &with, &learned[0]);
+    saved = saved_network(&about);
+    assert_memory_not_equal(saved.parameters, learned[0].parameters, 1000);
+    settings.recipe.average = AVERAGE_NONE;
+    must_run(settings, 30, 2, &without, &learned[1]);
+    assert_same_numbers(&learned[0], &learned[1]);
+    assert_memory_equal(with.losses, without.losses, 6 * sizeof *with.losses);
+    network_state_free(&learned[0]);
+    network_state_free(&learned[1]);
+    network_state_free(&saved);
+}
+
+static void the_last_epoch_can_be_selected(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {0};
+    struct network_state learned, saved;
+    struct metadata about;
+    settings.recipe.epochs = 5;
+    settings.recipe.lr = 0; /* as in best_is_better_than_all_before */
+    settings.recipe.select = SELECT_LAST;
+    must_run(settings, 60, 2, &record, &learned);
+    bool fell = false;
+    for (int i = 0; i < 5; i++) {
+        assert_true(record.epoch[i].chosen);
+        fell |= i > 0 && record.epoch[i].judged.correct <= record.epoch[i - 1].judged.correct;
+    }
+    assert_true(fell); /* or the test says nothing */
+    assert_int_equal(record.best_epoch, 5);
+    assert_true(record.best_accuracy == evaluation_accuracy(&record.last.judged));
+    saved = saved_network(&about);
+    assert_string_equal(metadata_get(&about, "epoch"), "5");
+    assert_same_numbers(&saved, &learned);
+    network_state_free(&saved);
+    network_state_free(&learned);
+}
+
+/* A run that begins with the network of another one learns from there, as a run of its own. */
+static void begins_with_another_network(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record first = {0};
+    struct network_state init, learned;
+    settings.recipe.epochs = 20;
+    must_run(settings, 40, 2, &first, &init);
+    struct record second = {.init = &init};
+    settings.recipe.epochs = 1;
+    must_run(settings, 40, 2, &second, &learned);
+    assert_true(second.losses[0] < first.losses[0] / 4);
+    assert_int_equal(learned.batches, 4);
+    network_state_free(&learned);
+    settings.recipe.lr = 0;
+    settings.recipe.weight_decay = 0;
+    must_run(settings, 40, 2, &second, &learned);
+    assert_memory_equal(learned.parameters, init.parameters,
+                        network_plan()->parameters * sizeof *init.parameters);
+    network_state_free(&learned);
+    network_state_free(&init);
+}
+
+/* The rate of an epoch's last step. */
+static void epochs_tell_their_rate(void **unused) {
+    (void)unused;
+    struct train_settings settings = SETTINGS;
+    struct record record = {0};
+    settings.recipe.schedule = SCHEDULE_LINEAR;
+    settings.recipe.epochs = 2;
+    must_run(settings, 40, 2, &record, NULL); /* 8 steps */
+    assert_true(fabs(record.epoch[0].lr - 0.001 * 5 / 8) < 1e-12);
+    assert_true(fabs(record.epoch[1].lr - 0.001 * 1 / 8) < 1e-12);
+}
+
 static void infinite_loss_ends_the_run(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
     struct record record = {0};
     struct error error;
     unlink(model);
-    settings.lr = 1e30;
+    settings.recipe.lr = 1e30;
     assert_false(run(settings, 60, 2, &record, NULL, &error));
     assert_int_equal(error.status, STATUS_DIVERGED);
     assert_non_null(strstr(error.text, "the loss of step "));
@@ -493,18 +699,48 @@ static void divergence_keeps_the_last_good_checkpoint(void **unused) {
     struct metadata about;
     struct error error;
     char kept[128];
-    settings.epochs = 3;
+    settings.recipe.epochs = 3;
     assert_false(run(settings, 60, 2, &record, NULL, &error));
     assert_int_equal(error.status, STATUS_DIVERGED);
     assert_int_equal(record.epochs, 1);
     assert_non_null(strstr(error.text, "epoch 2: the loss of step 2 "));
     snprintf(kept, sizeof kept, "%s still holds epoch 1 with %.2f %%", model,
-             evaluation_accuracy(&record.last.test));
+             evaluation_accuracy(&record.last.judged));
     assert_non_null(strstr(error.text, kept));
     network_state_new(&saved);
     assert_true(checkpoint_load(model, &saved, &about, &error));
     assert_string_equal(metadata_get(&about, "epoch"), "1");
     network_state_free(&saved);
+}
+
+/* An average of what diverged has, too; and what is wrong is found in it. */
+static void divergence_with_an_average(void **unused) {
+    (void)unused;
+    static const struct {
+        double lr;
+        int images, validation;
+        const char *found;
+    } CASES[] = {
+        {1e30, 60, 0, "epoch 1: the loss of step 2 is "},
+        {1e30, 10, 0, "epoch 1: the loss on the test images is "},
+        {1e30, 10, 9, "epoch 1: the loss on the validation images is "},
+        {1e17, 20, 0, "running_var is infinite"},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct train_settings settings = SETTINGS;
+        struct record record = {.validation = CASES[i].validation};
+        struct error error;
+        unlink(model);
+        settings.recipe.average = AVERAGE_EMA;
+        settings.recipe.average_decay = 0.5;
+        settings.recipe.lr = CASES[i].lr;
+        assert_false(run(settings, CASES[i].images, 2, &record, NULL, &error));
+        assert_int_equal(error.status, STATUS_DIVERGED);
+        if (strstr(error.text, CASES[i].found) == NULL)
+            fail_msg("'%s' is not in: %s", CASES[i].found, error.text);
+        assert_non_null(strstr(error.text, "(first to go wrong: "));
+        assert_true(access(model, F_OK) != 0);
+    }
 }
 
 /* One huge step at the end of an epoch: no loss of a step tells of it, that of the test does. */
@@ -514,7 +750,7 @@ static void infinite_test_loss_ends_the_run(void **unused) {
     struct record record = {0};
     struct error error;
     unlink(model);
-    settings.lr = 1e30;
+    settings.recipe.lr = 1e30;
     assert_false(run(settings, 10, 2, &record, NULL, &error));
     assert_int_equal(error.status, STATUS_DIVERGED);
     assert_non_null(strstr(error.text, "epoch 1: the loss on the test images is "));
@@ -528,7 +764,7 @@ static void many_steps_with_a_report_each(void **unused) {
     (void)unused;
     struct train_settings settings = SETTINGS;
     struct record record = {0};
-    settings.batch = 1;
+    settings.recipe.batch = 1;
     must_run(settings, 150, 1, &record, NULL);
     assert_int_equal(record.steps, 150);
     assert_int_equal(record.progress.images, 150);
@@ -546,7 +782,7 @@ static void infinite_statistics_end_the_run(void **unused) {
     struct record record = {0};
     struct error error;
     unlink(model);
-    settings.lr = 1e17;
+    settings.recipe.lr = 1e17;
     assert_false(run(settings, 20, 2, &record, NULL, &error));
     assert_int_equal(error.status, STATUS_DIVERGED);
     assert_non_null(strstr(error.text, "running_var is infinite"));
@@ -577,34 +813,40 @@ static void assert_file_holds(const char *path, const uint8_t *bytes, size_t siz
 /* Stopped after any step, in the middle of an epoch, between two and before the last evaluation,
  * the run goes on with another number of threads as if nothing had happened: the same losses,
  * reports and files, bit for bit. */
-static void goes_on_from_any_step(void **unused) {
-    (void)unused;
+static void goes_on(const struct recipe *recipe, int validation, const char *device, int first_stop,
+                    int every) {
     enum { IMAGES = 33, STEPS = 4, EPOCHS = 3 };
+    const bool averages = recipe->average != AVERAGE_NONE;
     struct train_settings settings = SETTINGS;
-    struct record whole = {0};
+    struct record whole = {.validation = validation, .device = device};
     struct error error;
     size_t model_size, last_size;
-    settings.epochs = EPOCHS;
+    settings.recipe = *recipe;
+    settings.recipe.epochs = EPOCHS;
     settings.log_every = 1;
     must_run(settings, IMAGES, 2, &whole, NULL);
+    assert_int_equal(whole.tests, validation > 0);
     uint8_t *model_bytes = bytes_of(model, &model_size), *last_bytes = bytes_of(last, &last_size);
 
-    for (int stop = 1; stop < EPOCHS * STEPS; stop++) {
-        struct record first = {.stop_at = stop}, second = {0};
+    for (int stop = first_stop; stop < EPOCHS * STEPS; stop += every) {
+        struct record first = whole, second = whole;
         struct train_state state;
         struct metadata about;
         unlink(model);
         unlink(last);
+        first.stop_at = stop;
         settings.save_every = stop % 3; /* changes nothing */
         assert_false(run(settings, IMAGES, 1 + stop % 3, &first, NULL, &error));
         assert_int_equal(error.status, STATUS_INTERRUPTED);
         assert_int_equal(first.steps, stop);
+        assert_int_equal(first.tests, 0);
         assert_non_null(strstr(error.text, "go on with --resume /tmp/trainer_test."));
 
         unlink(model); /* the state holds the best network, too */
         assert_true(train_state_load(last, &state, &about, &error));
-        assert_true(train_state_fits(&state, EPOCHS, STEPS, last, &error));
-        assert_false(train_state_fits(&state, EPOCHS, STEPS + 1, last, &error) && stop >= STEPS);
+        assert_true(train_state_fits(&state, EPOCHS, STEPS, averages, last, &error));
+        assert_false(train_state_fits(&state, EPOCHS, STEPS + 1, averages, last, &error) &&
+                     stop >= STEPS);
         assert_int_equal((state.epoch - 1) * STEPS + state.step, stop);
         if (!go_on(settings, IMAGES, 3, &second, &state, NULL, &error))
             fail_msg("%s", error.text);
@@ -612,13 +854,34 @@ static void goes_on_from_any_step(void **unused) {
         assert_memory_equal(second.losses, whole.losses + stop,
                             (size_t)second.steps * sizeof *whole.losses);
         assert_true(second.last.train_loss == whole.last.train_loss);
-        assert_true(second.last.test.loss == whole.last.test.loss);
+        assert_true(second.last.judged.loss == whole.last.judged.loss);
+        assert_true(second.last.lr == whole.last.lr);
+        assert_true(second.test.loss == whole.test.loss);
         assert_int_equal(second.best_epoch, whole.best_epoch);
         assert_file_holds(model, model_bytes, model_size);
         assert_file_holds(last, last_bytes, last_size);
     }
     free(model_bytes);
     free(last_bytes);
+}
+
+static void goes_on_from_any_step(void **unused) {
+    (void)unused;
+    goes_on(&SETTINGS.recipe, 0, NULL, 1, 1);
+}
+
+static void goes_on_from_any_step_of_a_recipe(void **unused) {
+    (void)unused;
+    /* an epoch's average takes as long as 5,000 images */
+    goes_on(&FULL, 12, "cpu", 2, 3);
+    goes_on(&FULL, 12, "openblas", 7, 8);
+    struct recipe other = FULL;
+    other.optimizer = OPTIMIZER_SGD;
+    other.flip = FLIP_RANDOM;
+    other.select = SELECT_LAST;
+    other.average = AVERAGE_NONE;
+    other.decoupled = false;
+    goes_on(&other, 0, "cpu", 1, 1);
 }
 
 /* Reports that span a stop are the mean of all their steps. */
@@ -650,16 +913,16 @@ static void a_longer_run_goes_on(void **unused) {
     struct metadata about;
     struct error error;
     size_t last_size;
-    settings.epochs = 3;
+    settings.recipe.epochs = 3;
     must_run(settings, 33, 2, &record, NULL);
     uint8_t *last_bytes = bytes_of(last, &last_size);
-    settings.epochs = 2;
+    settings.recipe.epochs = 2;
     must_run(settings, 33, 2, &record, NULL);
-    for (settings.epochs = 2; settings.epochs <= 3; settings.epochs++) {
+    for (settings.recipe.epochs = 2; settings.recipe.epochs <= 3; settings.recipe.epochs++) {
         assert_true(train_state_load(last, &state, &about, &error));
         assert_int_equal(state.epoch, 3);
         assert_true(go_on(settings, 33, 2, &rest, &state, NULL, &error));
-        assert_int_equal(rest.epochs, settings.epochs - 2);
+        assert_int_equal(rest.epochs, settings.recipe.epochs - 2);
     }
     assert_file_holds(last, last_bytes, last_size);
     free(last_bytes);
@@ -675,7 +938,7 @@ static void writes_that_fail_are_tried_again(void **unused) {
     char folder[64], path[80];
     snprintf(folder, sizeof folder, "/tmp/trainer_test.%ld.folder", (long)getpid());
     snprintf(path, sizeof path, "%s/file", folder);
-    settings.epochs = 2;
+    settings.recipe.epochs = 2;
     settings.save_every = 2;
     for (int k = 0; k < 2; k++) {
         settings.model = k == 0 ? path : model;
@@ -708,7 +971,7 @@ static void saves_as_often_as_wanted(void **unused) {
     struct train_settings settings = SETTINGS;
     struct record record = {0};
     struct error error;
-    settings.batch = 1;
+    settings.recipe.batch = 1;
     settings.log_every = 1000;
     settings.save_every = 7;
     settings.last = "/nowhere/last.ckpt"; /* each try is a warning */
@@ -724,7 +987,7 @@ static void a_run_that_is_not_saved_can_end(void **unused) {
     struct train_settings settings = SETTINGS;
     struct record record = {0};
     struct error error;
-    settings.batch = 1;
+    settings.recipe.batch = 1;
     settings.save_every = 7;
     settings.last = "/nowhere/last.ckpt";
     settings.stop_if_unsaved = true;
@@ -774,8 +1037,8 @@ static void divergence_names_the_first_tensor(void **unused) {
         struct train_settings settings = SETTINGS;
         struct record record = {0};
         struct error error;
-        settings.lr = CASES[i].lr;
-        settings.weight_decay = CASES[i].weight_decay;
+        settings.recipe.lr = CASES[i].lr;
+        settings.recipe.weight_decay = CASES[i].weight_decay;
         assert_false(run(settings, 60, 2, &record, NULL, &error));
         assert_int_equal(error.status, STATUS_DIVERGED);
         if (strstr(error.text, CASES[i].found) == NULL)
@@ -790,18 +1053,26 @@ int main(void) {
         cmocka_unit_test(many_runs_in_one_process),
         cmocka_unit_test(overfits_32_images),
         cmocka_unit_test(threads_and_runs_do_not_change_a_bit),
+        cmocka_unit_test(nor_do_they_with_a_recipe),
         cmocka_unit_test(last_smaller_batch_counts),
         cmocka_unit_test(batch_sizes_at_the_edges),
         cmocka_unit_test(log_every_takes_means),
         cmocka_unit_test(many_steps_with_a_report_each),
         cmocka_unit_test(checkpoint_is_the_best_epochs),
         cmocka_unit_test(best_is_better_than_all_before),
+        cmocka_unit_test(validation_images_choose),
+        cmocka_unit_test(an_average_changes_no_training),
+        cmocka_unit_test(the_last_epoch_can_be_selected),
+        cmocka_unit_test(begins_with_another_network),
+        cmocka_unit_test(epochs_tell_their_rate),
         cmocka_unit_test(infinite_loss_ends_the_run),
         cmocka_unit_test(infinite_statistics_end_the_run),
         cmocka_unit_test(infinite_test_loss_ends_the_run),
         cmocka_unit_test(divergence_keeps_the_last_good_checkpoint),
+        cmocka_unit_test(divergence_with_an_average),
         cmocka_unit_test(divergence_names_the_first_tensor),
         cmocka_unit_test(goes_on_from_any_step),
+        cmocka_unit_test(goes_on_from_any_step_of_a_recipe),
         cmocka_unit_test(reports_span_a_stop),
         cmocka_unit_test(a_longer_run_goes_on),
         cmocka_unit_test(writes_that_fail_are_tried_again),

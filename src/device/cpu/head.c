@@ -76,8 +76,8 @@ double CPU_SET(cpu_head)(struct host *d, const struct head *head, bool training,
         const int b = block_images(n, block);
         for (int i = 0; i < b; i++)
             total += host_cross_entropy(training ? tensor_row(dy, block, b, 0, 0) + i : NULL,
-                                        tensor_row(y, block, b, 0, 0) + i, row_pitch(1, b), pass,
-                                        pass->next - n + block * BLOCK + i, n);
+                                        tensor_row(y, block, b, 0, 0) + i, row_pitch(1, b), head,
+                                        pass, pass->next - n + block * BLOCK + i, n);
         for (int k = 0; training && k < dy->c; k++)
             clear_rest(tensor_row(dy, block, b, k, 0), (size_t)b, row_pitch(1, b));
     }

@@ -88,6 +88,15 @@ static __device__ bool writes_channel(void) {
 
 /* ---- data ---- */
 
+/* Which of `count` pixels in a line is seen at `at`, -1 if none is. */
+static __device__ int pixel_at(int at, int count, bool reflected) {
+    if (at >= 0 && at < count)
+        return at;
+    if (!reflected)
+        return -1;
+    return at < 0 ? -at : 2 * (count - 1) - at;
+}
+
 KERNEL load_batch(const struct load_args a) {
     const int64_t next = a.pass.cursor->next;
     const struct view view = a.pass.views[next + blockIdx.x];
@@ -96,9 +105,10 @@ KERNEL load_batch(const struct load_args a) {
     float *x = a.x + (int64_t)blockIdx.x * pixels;
     for (int i = (int)(blockIdx.y * KERNEL_BLOCK + threadIdx.x); i < pixels;
          i += (int)gridDim.y * KERNEL_BLOCK) {
-        const int j = i % w, row = i / w % h - view.down;
-        const int column = (view.mirrored ? w - 1 - j : j) - view.right;
-        const bool is_there = row >= 0 && row < h && column >= 0 && column < w;
+        const int j = view.mirrored ? w - 1 - i % w : i % w;
+        const int row = pixel_at(i / w % h - view.down, h, view.reflected);
+        const int column = pixel_at(j - view.right, w, view.reflected);
+        const bool is_there = row >= 0 && column >= 0;
         const uint8_t pixel = is_there ? image[(i / (h * w) * h + row) * w + column] : 0;
         x[i] = ((float)pixel / 255.0f - 0.5f) / 0.5f;
     }
@@ -421,12 +431,13 @@ KERNEL normalise_gradient(const struct norm_args a) {
     }
 }
 
-/* ---- loss and optimiser ---- */
+/* ---- loss ---- */
 
 KERNEL cross_entropy(const struct loss_args a) {
     const int64_t first = a.pass.cursor->next - a.n, pixels = a.pass.c * a.pass.h * a.pass.w;
     const int classes = a.pass.classes;
     const double share = 1.0 / a.n;
+    const double spread = a.label_smoothing / classes, whole = 1 - a.label_smoothing;
     double total = 0, none = 0;
     for (int i = threadIdx.x; i < a.n; i += KERNEL_BLOCK) {
         float *z = a.logits + (int64_t)i * classes;
@@ -438,16 +449,20 @@ KERNEL cross_entropy(const struct loss_args a) {
             result[k] = z[k];
             largest = k == 0 || z[k] > largest ? z[k] : largest;
         }
-        double sum = 0; /* of e^(z - largest), which cannot overflow */
-        for (int k = 0; k < classes; k++)
+        double sum = 0, all = 0; /* of e^(z - largest), which cannot overflow; of z */
+        for (int k = 0; k < classes; k++) {
             sum += (double)expf(z[k] - largest);
-        total += log(sum) + (double)largest - (double)z[label];
+            all += (double)z[k];
+        }
+        total += log(sum) + (double)largest - whole * (double)z[label];
+        total -= spread > 0 ? spread * all : 0;
         if (a.dlogits == NULL)
             continue;
         const double scale = 1 / sum;
         for (int k = 0; k < classes; k++) {
             const double softmax = (double)expf(z[k] - largest) * scale;
-            a.dlogits[(int64_t)i * classes + k] = (float)((softmax - (k == label)) * share);
+            const double target = (k == label ? whole : 0) + spread;
+            a.dlogits[(int64_t)i * classes + k] = (float)((softmax - target) * share);
         }
     }
     sum_block(&total, &none);
@@ -455,26 +470,217 @@ KERNEL cross_entropy(const struct loss_args a) {
         a.pass.losses[a.pass.cursor->steps - 1] = (float)(total * share);
 }
 
+/* ---- optimisers ---- */
+
+/* Where in its block the parameter of this thread is, -1 if it has none. */
+static __device__ int64_t own_parameter(const struct group *group) {
+    size_t i = (size_t)blockIdx.x * KERNEL_BLOCK + threadIdx.x;
+    for (int r = 0; r < group->ranges; r++) {
+        if (i < group->range[r].count)
+            return (int64_t)(group->range[r].offset + i);
+        i -= group->range[r].count;
+    }
+    return -1;
+}
+
+/* The number of the step whose images were loaded last, from 1. */
+static __device__ double step_number(const struct pass_data *pass) {
+    return (double)(pass->cursor->steps_before + pass->cursor->steps);
+}
+
+/* A learning rate in that step. */
+static __device__ double scheduled(double lr, const struct pass_data *pass) {
+    return lr * pass->schedule[pass->cursor->steps - 1];
+}
+
 KERNEL adam(const struct adam_args a) {
-    __shared__ float step_size, correction;
+    __shared__ float step_size, correction, keep;
     if (threadIdx.x == 0) {
-        const struct cursor *cursor = a.pass.cursor;
-        const double lr = a.pass.lr[cursor->steps - 1];
-        const double step = (double)(cursor->adam_steps + cursor->steps);
+        const double lr = scheduled(a.lr, &a.pass), step = step_number(&a.pass);
         step_size = (float)(lr / (1 - pow(a.beta1, step)));
         correction = (float)sqrt(1 - pow(a.beta2, step));
+        keep = a.decoupled ? (float)(1 - lr * a.weight_decay) : 1;
     }
     __syncthreads();
-    const float decay = (float)a.weight_decay, eps = (float)a.eps;
+    const float decay = a.decoupled ? 0 : (float)a.weight_decay, eps = (float)a.eps;
     const float rest1 = (float)(1 - a.beta1);
     const float beta2 = (float)a.beta2, rest2 = (float)(1 - a.beta2);
-    const int64_t i = (int64_t)blockIdx.x * KERNEL_BLOCK + threadIdx.x;
-    if (i >= a.count)
+    const int64_t i = own_parameter(&a.group);
+    if (i < 0)
         return;
     const float g = a.dw[i] + decay * a.w[i];
     const float m = a.m[i] + rest1 * (g - a.m[i]);
     const float v = beta2 * a.v[i] + rest2 * g * g;
     a.m[i] = m;
     a.v[i] = v;
-    a.w[i] -= step_size * (m / (sqrtf(v) / correction + eps));
+    a.w[i] = fmaf(-step_size, m / (sqrtf(v) / correction + eps), keep * a.w[i]);
+}
+
+KERNEL sgd(const struct sgd_args a) {
+    const float lr = (float)scheduled(a.lr, &a.pass), momentum = (float)a.momentum;
+    const int64_t i = own_parameter(&a.group);
+    if (i < 0)
+        return;
+    const float g = a.dw[i] + (float)a.weight_decay * a.w[i];
+    const float m = momentum * a.m[i] + g;
+    a.m[i] = m;
+    a.w[i] -= lr * (g + momentum * m);
+}
+
+/* ---- Muon ---- */
+
+/* A matrix with as many columns as rows, in shared memory. Those behind the matrix's own rows are
+ * there, too, and 0. A thread has four of its numbers: of column threadIdx.x % MOST_ROWS those in
+ * each STRIDE-th row from own_row(0). */
+typedef double square[MOST_ROWS][MOST_ROWS];
+enum { STRIDE = KERNEL_BLOCK / MOST_ROWS, OWN = MOST_ROWS / STRIDE };
+
+static __device__ int own_row(int number) {
+    return (int)threadIdx.x / MOST_ROWS + number * STRIDE;
+}
+
+static __device__ int own_column(void) {
+    return (int)threadIdx.x % MOST_ROWS;
+}
+
+/* c = a b, of n rows and columns; c may be one of the two. */
+static __device__ void square_product(square c, square a, square b, int n) {
+    double sums[OWN] = {0};
+    for (int k = 0; k < n; k++)
+        for (int r = 0; r < OWN; r++)
+            sums[r] += a[own_row(r)][k] * b[k][own_column()];
+    __syncthreads();
+    for (int r = 0; r < OWN; r++)
+        c[own_row(r)][own_column()] = sums[r];
+    __syncthreads();
+}
+
+/* q = the matrix by which the five iterations multiply X, whose A = X X^T is `a` (overwritten) if X
+ * has not been divided by its norm; `b` is working memory. Each one multiplies X by B = 3.4445 -
+ * 4.775 A + 2.0315 A A, so that X's next A is B A B: as newton_schulz() of src/device/optimizers.h
+ * has it. */
+static __device__ void newton_schulz(square q, square a, square b, int n) {
+    double norm = 0;
+    for (int i = 0; i < n; i++)
+        norm += a[i][i];
+    norm = fmax(sqrt(norm), 1e-7);
+    __syncthreads();
+    for (int r = 0; r < OWN; r++) {
+        const int i = own_row(r), j = own_column();
+        a[i][j] /= norm * norm;
+        q[i][j] = i == j ? 1 / norm : 0;
+    }
+    __syncthreads();
+    for (int iteration = 0; iteration < 5; iteration++) {
+        square_product(b, a, a, n);
+        for (int r = 0; r < OWN; r++) {
+            const int i = own_row(r), j = own_column();
+            b[i][j] = 2.0315 * b[i][j] - 4.775 * a[i][j] + (i == j ? 3.4445 : 0);
+        }
+        __syncthreads();
+        square_product(q, b, q, n);
+        square_product(a, a, b, n);
+        square_product(a, b, a, n);
+    }
+}
+
+/* The momentum moves. Returns this thread's part in the sum of the squares of the weights. */
+static __device__ double move_momentum(float *m, const float *dw, const float *w, int count,
+                                       float rest) {
+    double squares = 0;
+    for (int first = (int)threadIdx.x; first < count; first += AHEAD * KERNEL_BLOCK) {
+        float ms[AHEAD], gs[AHEAD], ws[AHEAD];
+        for (int k = 0; k < AHEAD; k++) {
+            const int i = first + k * KERNEL_BLOCK;
+            ms[k] = i < count ? m[i] : 0;
+            gs[k] = i < count ? dw[i] : 0;
+            ws[k] = i < count ? w[i] : 0;
+        }
+        for (int k = 0; k < AHEAD; k++) {
+            const int i = first + k * KERNEL_BLOCK;
+            squares += (double)ws[k] * (double)ws[k];
+            if (i < count)
+                m[i] = ms[k] + rest * (gs[k] - ms[k]);
+        }
+    }
+    return squares;
+}
+
+/* A tile, some columns of a matrix: of one of them a thread has each DOWN-th row. */
+enum { DOWN = KERNEL_BLOCK / KERNEL_COLUMNS, TILE_ROWS = MOST_ROWS / DOWN };
+
+/* Where number k of a thread's numbers of the tile from column `first` is in the matrix, -1 where
+ * there is none. */
+static __device__ int in_matrix(const struct matrix *of, int first, int k) {
+    const int row = (int)threadIdx.x / KERNEL_COLUMNS + k * DOWN;
+    const int column = first + (int)threadIdx.x % KERNEL_COLUMNS;
+    return row < of->rows && column < of->columns ? row * of->columns + column : -1;
+}
+
+/* xs = the tile of X = G + momentum (M - G), 0 where it is over the edge. The rows are one number
+ * longer, so that those of a column are in different banks. */
+typedef double tile_of_x[MOST_ROWS][KERNEL_COLUMNS + 1];
+static __device__ void stage_matrix(tile_of_x xs, const float *m, const float *dw,
+                                    const struct matrix *of, int first, float momentum) {
+    float ms[TILE_ROWS], gs[TILE_ROWS];
+    for (int k = 0; k < TILE_ROWS; k++) {
+        const int i = in_matrix(of, first, k);
+        ms[k] = i >= 0 ? m[i] : 0;
+        gs[k] = i >= 0 ? dw[i] : 0;
+    }
+    __syncthreads(); /* the tile before has been read */
+    for (int k = 0; k < TILE_ROWS; k++)
+        xs[threadIdx.x / KERNEL_COLUMNS + k * DOWN][threadIdx.x % KERNEL_COLUMNS] =
+            (double)(gs[k] + momentum * (ms[k] - gs[k]));
+    __syncthreads();
+}
+
+KERNEL muon(const struct muon_args a) {
+    __shared__ square gram, product, q;
+    __shared__ tile_of_x xs;
+    const struct matrix of = a.matrix[blockIdx.x];
+    float *w = a.w + of.offset, *m = a.m + of.offset;
+    const float *dw = a.dw + of.offset;
+    const double lr = scheduled(a.lr, &a.pass);
+    const float momentum = (float)a.momentum;
+
+    double none = 0, sums[OWN] = {0};
+    double norm = move_momentum(m, dw, w, of.rows * of.columns, (float)(1 - a.momentum));
+    sum_block(&norm, &none); /* the momentum is there for all threads then, too */
+    for (int first = 0; first < of.columns; first += KERNEL_COLUMNS) {
+        stage_matrix(xs, m, dw, &of, first, momentum);
+        for (int k = 0; k < KERNEL_COLUMNS; k++)
+            for (int r = 0; r < OWN; r++)
+                sums[r] += xs[own_row(r)][k] * xs[own_column()][k];
+    }
+    for (int r = 0; r < OWN; r++)
+        gram[own_row(r)][own_column()] = sums[r];
+    __syncthreads();
+    newton_schulz(q, gram, product, of.rows);
+
+    const float scale = norm > 0 ? (float)(sqrt((double)of.rows) / sqrt(norm)) : 1;
+    for (int first = 0; first < of.columns; first += KERNEL_COLUMNS) {
+        double changes[TILE_ROWS] = {0};
+        stage_matrix(xs, m, dw, &of, first, momentum);
+        for (int j = 0; j < of.rows; j++) {
+            const double x = xs[j][threadIdx.x % KERNEL_COLUMNS];
+            for (int k = 0; k < TILE_ROWS; k++)
+                changes[k] += q[threadIdx.x / KERNEL_COLUMNS + k * DOWN][j] * x;
+        }
+        for (int k = 0; k < TILE_ROWS; k++) {
+            const int i = in_matrix(&of, first, k);
+            if (i >= 0)
+                w[i] = scale * w[i] - (float)(lr * changes[k]);
+        }
+    }
+}
+
+KERNEL average(const struct average_args a) {
+    const int64_t i = (int64_t)blockIdx.x * KERNEL_BLOCK + threadIdx.x;
+    if (i >= a.count)
+        return;
+    if (a.pass.cursor->steps_before + a.pass.cursor->steps == 1)
+        a.average[i] = a.of[i];
+    else
+        a.average[i] += (float)(1 - a.decay) * (a.of[i] - a.average[i]);
 }

@@ -19,6 +19,7 @@ enum {
     KERNEL_ADDED = 32,      /* numbers that a block of sum_partial makes */
     /* floats of shared memory of a block of weight_gradient: both tiles, and in the end its sums */
     KERNEL_ROOM = KERNEL_OUTS * KERNEL_OUT * KERNEL_TILE + KERNEL_X,
+    KERNEL_COLUMNS = 64, /* of a matrix, that muon looks at together */
 };
 
 /* What the blocks that share a channel leave to be added up: two sums each. */
@@ -38,7 +39,10 @@ struct partial_sums {
     K(gradient_sums, norm)      /* (c, splits) */                                                  \
     K(normalise_gradient, norm) /* (c, splits) */                                                  \
     K(cross_entropy, loss)      /* (1, 1) */                                                       \
-    K(adam, adam)               /* (count / KERNEL_BLOCK, rounded up, 1) */
+    K(adam, adam)               /* (floats / KERNEL_BLOCK, rounded up, 1) */                       \
+    K(sgd, sgd)                 /* (floats / KERNEL_BLOCK, rounded up, 1) */                       \
+    K(muon, muon)               /* (matrices, 1) */                                                \
+    K(average, average)         /* (count / KERNEL_BLOCK, rounded up, 1) */
 
 #define KERNEL_NUMBER(name, args) KERNEL_##name,
 enum kernel { KERNELS(KERNEL_NUMBER) KERNEL_COUNT };
@@ -107,13 +111,46 @@ struct loss_args {
     const float *bias;
     struct pass_data pass;
     int n;
+    double label_smoothing;
 };
 
-/* One step of Adam over `count` floats. */
+/* The parameters that an optimiser has: those of all ranges, one behind the other, are a thread's
+ * each. */
+struct group {
+    int ranges;
+    struct range range[MOST_RANGES];
+};
+
+/* One step of the optimisers of device.h, w being the parameters and m and v the moments. Muon has
+ * a block for each matrix. */
 struct adam_args {
     float *w, *m, *v;
     const float *dw;
     struct pass_data pass;
+    struct group group;
+    double lr, beta1, beta2, eps, weight_decay;
+    int decoupled;
+};
+struct sgd_args {
+    float *w, *m;
+    const float *dw;
+    struct pass_data pass;
+    struct group group;
+    double lr, momentum, weight_decay;
+};
+struct muon_args {
+    float *w, *m;
+    const float *dw;
+    struct pass_data pass;
+    struct matrix matrix[MOST_MATRICES];
+    double lr, momentum;
+};
+
+/* average [count] moves towards `of`; after the first step of the run it is a copy. */
+struct average_args {
+    float *average;
+    const float *of;
+    struct pass_data pass;
     int64_t count;
-    double beta1, beta2, eps, weight_decay;
+    double decay;
 };

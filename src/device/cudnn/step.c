@@ -34,6 +34,9 @@ struct launch {
                 struct norm_args norm;
                 struct loss_args loss;
                 struct adam_args adam;
+                struct sgd_args sgd;
+                struct muon_args muon;
+                struct average_args average;
             } args;
         } kernel;
         struct product product;
@@ -235,7 +238,7 @@ static void add_head(struct builder *b, const struct head *head) {
     require(out == b->pass->classes);
     LAUNCH(b, cross_entropy, 1, 1,
            .loss = {y, b->training ? data_of(b, head->dy) : NULL, slice_data(head->bias), *b->pass,
-                    n});
+                    n, b->training ? head->label_smoothing : 0});
 }
 
 static void add_head_backward(struct builder *b, const struct head *head) {
@@ -248,13 +251,65 @@ static void add_head_backward(struct builder *b, const struct head *head) {
     add_bias_gradient(b, head->dbias, head->dy);
 }
 
+/* ---- optimisers ---- */
+
+static int blocks_for(size_t count) {
+    return (int)((count + KERNEL_BLOCK - 1) / KERNEL_BLOCK);
+}
+
+static struct group group_of(const struct range *range, int ranges) {
+    struct group group = {.ranges = ranges};
+    require(ranges <= MOST_RANGES);
+    for (int i = 0; i < ranges; i++)
+        group.range[i] = range[i];
+    return group;
+}
+
+static int blocks_for_group(const struct group *group) {
+    size_t count = 0;
+    for (int i = 0; i < group->ranges; i++)
+        count += group->range[i].count;
+    return blocks_for(count);
+}
+
 static void add_adam(struct builder *b, const struct adam *adam) {
-    const int64_t count = (int64_t)adam->count;
+    const struct group group = group_of(adam->range, adam->ranges);
     sum_bias_gradients(b);
-    LAUNCH(b, adam, (int)((count + KERNEL_BLOCK - 1) / KERNEL_BLOCK), 1,
+    LAUNCH(b, adam, blocks_for_group(&group), 1,
            .adam = {adam->parameters->data, adam->exp_avg->data, adam->exp_avg_sq->data,
-                    adam->gradients->data, *b->pass, count, adam->beta1, adam->beta2, adam->eps,
-                    adam->weight_decay});
+                    adam->gradients->data, *b->pass, group, adam->lr, adam->beta1, adam->beta2,
+                    adam->eps, adam->weight_decay, adam->decoupled});
+}
+
+static void add_sgd(struct builder *b, const struct sgd *sgd) {
+    const struct group group = group_of(sgd->range, sgd->ranges);
+    sum_bias_gradients(b);
+    LAUNCH(b, sgd, blocks_for_group(&group), 1,
+           .sgd = {sgd->parameters->data, sgd->momentum_buffer->data, sgd->gradients->data,
+                   *b->pass, group, sgd->lr, sgd->momentum, sgd->weight_decay});
+}
+
+static void add_muon(struct builder *b, const struct muon *muon) {
+    struct muon_args args = {.w = muon->parameters->data,
+                             .m = muon->momentum_buffer->data,
+                             .dw = muon->gradients->data,
+                             .pass = *b->pass,
+                             .lr = muon->lr,
+                             .momentum = muon->momentum};
+    require(muon->matrices <= MOST_MATRICES);
+    for (int i = 0; i < muon->matrices; i++) {
+        const struct matrix *matrix = &muon->matrix[i];
+        require(1 <= matrix->rows && matrix->rows <= MOST_ROWS && matrix->rows <= matrix->columns);
+        args.matrix[i] = *matrix;
+    }
+    sum_bias_gradients(b);
+    LAUNCH(b, muon, muon->matrices, 1, .muon = args);
+}
+
+static void add_average(struct builder *b, const struct average *average) {
+    LAUNCH(b, average, blocks_for(average->count), 1,
+           .average = {average->average->data, average->of->data, *b->pass, (int64_t)average->count,
+                       average->decay});
 }
 
 /* ---- the step ---- */
@@ -278,6 +333,15 @@ static void add_op(struct builder *b, const struct op *op) {
         break;
     case OP_ADAM:
         add_adam(b, op->adam);
+        break;
+    case OP_SGD:
+        add_sgd(b, op->sgd);
+        break;
+    case OP_MUON:
+        add_muon(b, op->muon);
+        break;
+    case OP_AVERAGE:
+        add_average(b, op->average);
         break;
     }
 }

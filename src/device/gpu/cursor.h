@@ -6,10 +6,10 @@
 
 /* Where the pass stands. */
 struct cursor {
-    int64_t next;       /* images loaded so far */
-    int64_t steps;      /* that have loaded theirs so far */
-    int64_t adam_steps; /* before the pass */
-    unsigned blocks;    /* that have read `next`; 0 between kernels */
+    int64_t next;         /* images loaded so far */
+    int64_t steps;        /* that have loaded theirs so far */
+    int64_t steps_before; /* the pass */
+    unsigned blocks;      /* that have read `next`; 0 between kernels */
 };
 
 struct pass_data {
@@ -17,7 +17,7 @@ struct pass_data {
     int classes, c, h, w;
     struct cursor *cursor;
     struct view *views; /* [images] */
-    double *lr;         /* [steps] */
+    double *schedule;   /* [steps] */
     float *losses;      /* [steps] */
     float *logits;      /* [images][classes] */
 };

@@ -37,13 +37,13 @@ struct published {
 
 struct pass {
     struct pass_data data; /* what its kernels get; the pointers are [D] */
-    bool has_rates;        /* the script has */
+    bool has_schedule;     /* the script has */
     struct {
         int64_t images, steps;
     } most, script, queued;     /* that there is room for; of the script; of what is queued */
     struct cursor *host_cursor; /* pinned memory, through which the script goes */
     struct view *host_views;    /* [most.images] */
-    double *host_lr;            /* [most.steps] */
+    double *host_schedule;      /* [most.steps] */
     CUevent sent;               /* which may be written again */
     float *host_losses;         /* [most.steps], pinned */
     struct published newer, older;
@@ -54,7 +54,7 @@ struct step {
     void (*queue)(struct gpu *d, struct step *step); /* all its work, once */
     struct pass *pass;                               /* or NULL */
     int images;                                      /* that it loads */
-    bool has_loss, has_adam;
+    bool has_loss, needs_schedule;
     CUgraphExec one, many;
     int many_steps; /* in `many` */
     bool prepared;  /* it has run once: all that the libraries load is there */

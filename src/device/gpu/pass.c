@@ -19,7 +19,7 @@ struct pass *gpu_pass_new(struct device *device, struct dataset *dataset, int64_
     struct gpu *d = gpu_of(device);
     struct pass *pass = gpu_host_memory(d, sizeof *pass);
     const size_t views = (size_t)images * sizeof *pass->host_views;
-    const size_t rates = (size_t)steps * sizeof *pass->host_lr;
+    const size_t schedule = (size_t)steps * sizeof *pass->host_schedule;
     const size_t losses = (size_t)steps * sizeof *pass->host_losses;
     const size_t logits = (size_t)images * (size_t)dataset->classes * sizeof *pass->data.logits;
     pass->most.images = images;
@@ -31,12 +31,12 @@ struct pass *gpu_pass_new(struct device *device, struct dataset *dataset, int64_
                                     .w = dataset->w,
                                     .cursor = gpu_device_memory(d, sizeof *pass->data.cursor),
                                     .views = gpu_device_memory(d, views),
-                                    .lr = gpu_device_memory(d, rates),
+                                    .schedule = gpu_device_memory(d, schedule),
                                     .losses = gpu_device_memory(d, losses),
                                     .logits = gpu_device_memory(d, logits)};
     pass->host_cursor = gpu_pinned_memory(d, sizeof *pass->host_cursor);
     pass->host_views = gpu_pinned_memory(d, views);
-    pass->host_lr = gpu_pinned_memory(d, rates);
+    pass->host_schedule = gpu_pinned_memory(d, schedule);
     pass->host_losses = gpu_pinned_memory(d, losses);
     pass->sent = gpu_event_new(d);
     pass->newer.event = gpu_event_new(d);
@@ -54,18 +54,19 @@ static void send(struct gpu *d, void *to, void *pinned, const void *from, size_t
 
 void gpu_pass_begin(struct device *device, struct pass *pass, const struct script *script) {
     struct gpu *d = gpu_of(device);
-    const struct cursor cursor = {.adam_steps = script->adam_steps};
-    const int64_t rates = script->lr == NULL ? 0 : script->steps;
+    const struct cursor cursor = {.steps_before = script->steps_before};
+    const int64_t scheduled = script->schedule == NULL ? 0 : script->steps;
     require(script->images <= pass->most.images && script->steps <= pass->most.steps);
     CUDA(d, cuEventSynchronize, pass->sent); /* the script before */
     send(d, pass->data.cursor, pass->host_cursor, &cursor, sizeof cursor);
     send(d, pass->data.views, pass->host_views, script->views,
          (size_t)script->images * sizeof *script->views);
-    send(d, pass->data.lr, pass->host_lr, script->lr, (size_t)rates * sizeof *script->lr);
+    send(d, pass->data.schedule, pass->host_schedule, script->schedule,
+         (size_t)scheduled * sizeof *script->schedule);
     CUDA(d, cuEventRecord, pass->sent, d->stream);
     pass->script.images = script->images;
     pass->script.steps = script->steps;
-    pass->has_rates = script->lr != NULL;
+    pass->has_schedule = script->schedule != NULL;
     pass->queued.images = pass->queued.steps = 0;
     pass->newer.steps = pass->older.steps = 0;
 }

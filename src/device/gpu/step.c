@@ -30,7 +30,8 @@ void gpu_step_init(struct gpu *d, struct step *step, const struct step_descripti
         const struct op *op = &description->ops[i];
         step->images = op->kind == OP_LOAD ? description->n : step->images;
         step->has_loss = op->kind == OP_HEAD || step->has_loss;
-        step->has_adam = op->kind == OP_ADAM || step->has_adam;
+        step->needs_schedule = op->kind == OP_ADAM || op->kind == OP_SGD || op->kind == OP_MUON ||
+                               step->needs_schedule;
     }
     step->many_steps =
         step->images * MANY_STEPS > MANY_IMAGES ? MANY_IMAGES / step->images : MANY_STEPS;
@@ -85,7 +86,7 @@ void gpu_step_run(struct device *device, struct step *step, int64_t times) {
         pass->queued.steps += times;
         require(pass->queued.images <= pass->script.images &&
                 pass->queued.steps <= pass->script.steps);
-        require(!step->has_adam || pass->has_rates);
+        require(!step->needs_schedule || pass->has_schedule);
     }
     for (; times > 0 && (!step->prepared || !d->use_graphs); times--) {
         step->queue(d, step);

@@ -4,7 +4,7 @@
  *
  * Activations are [n][c][h][w]. Threads share out images or channels, and OpenBLAS runs in the
  * calling thread. */
-#include "../host.h"
+#include "../optimizers.h"
 #include "library.h"
 
 #include <math.h>
@@ -416,7 +416,7 @@ static double head(struct host *d, const struct head *head, bool training, struc
                          slice_data(head->weight), in, 1, head->y->data, out);
     for (int i = 0; i < n; i++)
         total += host_cross_entropy(training ? head->dy->data + i * out : NULL,
-                                    head->y->data + i * out, 1, pass, pass->next - n + i, n);
+                                    head->y->data + i * out, 1, head, pass, pass->next - n + i, n);
     return total;
 }
 
@@ -460,10 +460,6 @@ static void stage_backward(struct host *d, const struct stage *stage, int n) {
     conv2d_backward(d, stage->dx, stage->dz, stage->x, &stage->conv, n);
 }
 
-static void adam(struct host *d, const struct adam *of, const struct pass *pass) {
-    host_adam(d, of, pass);
-}
-
 /* ---- the device ---- */
 
 /* Whether sgemm computes right here, in the shapes that a convolution uses. Some packaged versions
@@ -504,12 +500,9 @@ static void openblas_describe(const struct device *device, char *text, size_t si
 }
 
 static const struct host_kernels KERNELS = {
-    .load = load,
-    .stage = stage,
-    .stage_backward = stage_backward,
-    .head = head,
-    .head_backward = head_backward,
-    .adam = adam,
+    HOST_OPTIMIZERS, .load = load,
+    .stage = stage,  .stage_backward = stage_backward,
+    .head = head,    .head_backward = head_backward,
 };
 
 static bool openblas_open(struct device **device, const struct device_options *options,
