@@ -9,8 +9,7 @@ struct learner_settings {
     struct recipe recipe;
     int capacity; /* so many images fit the network, too, for others that use it */
     uint64_t seed;
-    const struct network_state
-        *init; /* the network that a new run begins with; NULL: it is drawn */
+    const struct network_state *init; /* what a new run begins with; NULL: it is drawn */
 };
 
 struct learner {
@@ -26,7 +25,7 @@ struct learner {
     struct random drawn;      /* the generator after it drew the epoch */
     uint32_t *order;          /* of the epoch's images, and the script that is made of it: */
     uint8_t *begins;          /* [images]: recipe_first_flips() */
-    struct view *views;       /* [images] */
+    struct view *views;       /* [images], or of a calibration if that has more */
     double *schedule;         /* [steps] */
     void *mark;               /* of the device's memory */
 };

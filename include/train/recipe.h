@@ -45,9 +45,7 @@ extern const struct recipe recipes[];
 /* Errors (STATUS_USAGE): two of its settings do not go together, or one is out of reason. */
 bool recipe_check(const struct recipe *recipe, struct error *error);
 
-/* Whether the learning rates depend on how many epochs the run has, so that it cannot become
- * longer.
- */
+/* Whether the learning rates depend on the number of epochs: such a run cannot become longer. */
 bool recipe_has_end(const struct recipe *recipe);
 
 /* What the learning rates are multiplied by in step number `step`, from 0, of a run of so many.

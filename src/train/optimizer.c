@@ -7,6 +7,7 @@ static void add(struct optimizer *o, struct op op) {
 /* Muon has the convolutions' weights, Adam what is between them. */
 static void share_out(struct optimizer *o, const struct network_plan *plan) {
     size_t next = 0; /* that Adam has not yet */
+    o->adam.ranges = 0;
     for (int i = 0; i < NETWORK_TENSORS; i++) {
         const struct network_tensor *t = &plan->tensors[i];
         if (t->kind != PARAMETER || t->rank != 4)
@@ -34,6 +35,8 @@ void optimizer_init(struct optimizer *o, const struct network *network, const st
                             .eps = 1e-8,
                             .weight_decay = r->weight_decay,
                             .decoupled = r->decoupled,
+                            .ranges = 1,
+                            .range = {{0, plan->parameters}},
                             .parameters = parameters,
                             .gradients = gradients,
                             .exp_avg = o->exp_avg,
@@ -41,6 +44,8 @@ void optimizer_init(struct optimizer *o, const struct network *network, const st
     o->sgd = (struct sgd){.lr = r->lr,
                           .momentum = r->momentum,
                           .weight_decay = r->weight_decay,
+                          .ranges = 1,
+                          .range = {{0, plan->parameters}},
                           .parameters = parameters,
                           .gradients = gradients,
                           .momentum_buffer = o->exp_avg};
@@ -49,7 +54,6 @@ void optimizer_init(struct optimizer *o, const struct network *network, const st
                             .parameters = parameters,
                             .gradients = gradients,
                             .momentum_buffer = o->exp_avg};
-    o->adam.range[0] = o->sgd.range[0] = (struct range){0, plan->parameters};
     switch (r->optimizer) {
     case OPTIMIZER_MUON:
         share_out(o, plan);
@@ -57,11 +61,9 @@ void optimizer_init(struct optimizer *o, const struct network *network, const st
         add(o, (struct op){OP_ADAM, .adam = &o->adam});
         break;
     case OPTIMIZER_ADAM:
-        o->adam.ranges = 1;
         add(o, (struct op){OP_ADAM, .adam = &o->adam});
         break;
     case OPTIMIZER_SGD:
-        o->sgd.ranges = 1;
         add(o, (struct op){OP_SGD, .sgd = &o->sgd});
         break;
     }

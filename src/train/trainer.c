@@ -427,8 +427,7 @@ static bool test(struct trainer *t, const struct train_observer *observer, struc
     if (!isfinite(t->tested.loss))
         return error_set(
             error, STATUS_DIVERGED,
-            "epoch %lld: its network was chosen on the validation images, but its loss "
-            "on the test images is %s",
+            "epoch %lld: its network is the run's result, but its loss on the test images is %s",
             (long long)t->learner.state.best.epoch, divergence_word(t->tested.loss));
     t->model_waits = true;
     observer->test(observer->context, &t->tested);
