@@ -2,6 +2,7 @@
 #pragma once
 
 #include "app/settings.h"
+#include "base/metadata.h"
 #include "data/cifar10.h"
 #include "net/network.h"
 

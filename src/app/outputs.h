@@ -15,7 +15,7 @@
  *     say). The state remembers what was given up by its digest (outputs_check()), so that the run
  *     may go on before it has replaced it, but only over those very bytes.
  *  6. A state is a file from somebody: the names in it are followed to its own folder and below, no
- *     further (settings_adopt()). Elsewhere is written what the command line names.
+ *     further (run_settings_adopt()). Elsewhere is written what the command line names.
  *  7. One writer at a time: a training holds a lock on each of its files from before it reads
  *     the first until it ends (base/lock.h), and touches nothing before it has them. What there
  *     is is looked at then; what somebody puts there meanwhile is taken for the run's own.

@@ -1,10 +1,8 @@
-/* What the user asked for: the commands, their options, and the reading of a command line. One
- * table holds every option with its type, range, default and help; parsing, checking and --help all
- * come from it. */
+/* What the user asked for: the commands, the values of their options (options.h), and the reading
+ * of a command line. */
 #pragma once
 
 #include "base/error.h"
-#include "base/metadata.h"
 #include "train/recipe.h"
 
 #include <stddef.h>
@@ -24,12 +22,14 @@ enum command {
 
 enum { PRECISION_FLOAT32, PRECISION_TF32 };
 
+enum { OPTION_MOST = 80 }; /* rows of the table of options */
+
 struct settings {
     enum command command;
     const char *program; /* what the user called: "cifar-train" */
     bool help, version;
-    uint64_t given;   /* bit i: row i of the table of options was on the command line */
-    const char *data; /* NULL: where the data usually is */
+    bool given[OPTION_MOST]; /* whether row i of the table of options was on the command line */
+    const char *data;        /* NULL: where the data usually is */
     const char *device, *model, *last;
     const char *state;      /* of the run to go on with, to judge or to verify; NULL: a new one */
     const char *init;       /* the checkpoint that a new run begins with; NULL: none */
@@ -58,35 +58,6 @@ struct settings {
  * then the options. All values are checked. Errors: STATUS_USAGE. settings->help and ->version are
  * set without a look at what stands behind them. Texts are borrowed from argv. */
 bool settings_parse(struct settings *settings, int argc, char **argv, struct error *error);
-
-/* Writes the settings that a run keeps as texts, under the options' names with _ for -: those that
- * decide its result, or (`all`) also those that say how it reports and where its files are, as they
- * are called in the folder of settings->last. A recipe's settings, but for the four that there have
- * always been (epochs, batch, lr, weight_decay), are called recipe.NAME, and of the tutorial's
- * recipe those are not written that nobody has changed. Errors: STATUS_USAGE: a file's name that
- * the metadata cannot hold. */
-bool settings_record(const struct settings *settings, bool all, struct metadata *about,
-                     struct error *error);
-
-/* Makes the settings those of the run that the metadata of the training state settings->state tells
- * of, or, in another command than train, takes from there what files that has: its texts are
- * borrowed, and files' names made paths. What was given on the command line must be the same, or
- * else the error (STATUS_USAGE) names both values, but --epochs may be larger, --device auto is any
- * device, and how often to save and where files are may be anything. STATUS_CHECKPOINT: the file
- * does not tell, or nothing possible, or names a file to be written that lies neither in its own
- * folder nor below. */
-bool settings_adopt(struct settings *settings, struct metadata *about, struct error *error);
-
-/* One of a recipe's settings, as a text. */
-struct recipe_setting {
-    char name[40]; /* the option's, with _ for - */
-    char text[64];
-    bool is_word; /* else a number, or true or false */
-    bool is_kept; /* under recipe.NAME: see settings_record() */
-};
-
-/* The settings->recipe's setting number i; false: there are no more. */
-bool settings_recipe(const struct settings *settings, int i, struct recipe_setting *setting);
 
 /* Prints the help of the command, or of the whole program if settings->command is 0. */
 void settings_help(const struct settings *settings);

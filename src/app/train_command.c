@@ -5,6 +5,7 @@
 #include "app/outputs.h"
 #include "app/print.h"
 #include "app/run_log.h"
+#include "app/run_settings.h"
 #include "app/workplace.h"
 #include "base/clock.h"
 #include "base/digest.h"
@@ -138,7 +139,7 @@ static void print_recipe(const struct settings *s) {
     struct recipe_setting setting;
     char text[512];
     snprintf(text, sizeof text, "%s", recipes[s->recipe_number].name);
-    for (int i = 0; settings_recipe(s, i, &setting); i++)
+    for (int i = 0; run_settings_recipe(s, i, &setting); i++)
         if (setting.is_kept)
             snprintf(text + strlen(text), sizeof text - strlen(text), ", %s %s", setting.name,
                      setting.text);
@@ -186,7 +187,7 @@ static void print_settings(const struct run *r) {
 static json_t *recipe_record(const struct settings *s) {
     struct recipe_setting setting;
     json_t *record = json_pack("{s:s}", "name", recipes[s->recipe_number].name);
-    for (int i = 0; settings_recipe(s, i, &setting); i++)
+    for (int i = 0; run_settings_recipe(s, i, &setting); i++)
         json_object_set_new(record, setting.name,
                             setting.is_word ? json_string(setting.text)
                                             : json_loads(setting.text, JSON_DECODE_ANY, NULL));
@@ -375,7 +376,7 @@ static bool write_about(struct run *r, struct error *error) {
     metadata_set(model, "format", "pt"); /* what PyTorch's own tools write and ask for */
     metadata_set(model, "format_version", "1");
     metadata_set(model, "program", "cifar %s", CIFAR_VERSION);
-    if (!settings_record(&kept, false, model, error))
+    if (!run_settings_record(&kept, false, model, error))
         return false;
     metadata_set(model, "trained_on", "%s", workplace_data_kind(w));
     metadata_set(model, "data_fingerprint", "%s", r->fingerprint);
@@ -402,7 +403,7 @@ static bool write_about(struct run *r, struct error *error) {
     metadata_set(model, "selection", "%s", r->selection);
     if (kept.log != NULL && !run_log_lasts(kept.log))
         kept.log = NULL;
-    if (!settings_record(&kept, true, last, error))
+    if (!run_settings_record(&kept, true, last, error))
         return false;
     metadata_set(last, "arithmetic", "%s", r->arithmetic);
     return true;
@@ -503,7 +504,7 @@ static bool load_init(struct run *r, struct error *error) {
 static bool load_run(struct run *r, struct error *error) {
     return r->settings.state == NULL ||
            (train_state_load(r->settings.state, &r->from, &r->kept, error) &&
-            settings_adopt(&r->settings, &r->kept, error));
+            run_settings_adopt(&r->settings, &r->kept, error));
 }
 
 bool command_train(const struct settings *settings, struct error *error) {

@@ -3,6 +3,7 @@
 #include "app/outputs.h"
 #include "app/print.h"
 #include "app/run_log.h"
+#include "app/run_settings.h"
 #include "base/digest.h"
 #include "base/memory.h"
 #include "train/trainer.h"
@@ -163,7 +164,7 @@ bool command_verify(const struct settings *given, struct error *error) {
     v->settings = &settings;
     v->good = true;
     bool good = train_state_load(settings.state, &v->state, &v->about, error) &&
-                settings_adopt(&settings, &v->about, error) && check_state(v, error);
+                run_settings_adopt(&settings, &v->about, error) && check_state(v, error);
     if (good) {
         check_model(v);
         check_log(v);

@@ -2,6 +2,7 @@
 
 #include "app/cores.h"
 #include "app/print.h"
+#include "app/run_settings.h"
 #include "data/synth.h"
 #include "train/train_state.h"
 
@@ -17,7 +18,7 @@ static bool adopt_run(struct workplace *w, struct settings *settings, struct err
     if (!train_state_load(settings->state, &state, &w->about, error))
         return false;
     train_state_free(&state);
-    return settings_adopt(settings, &w->about, error);
+    return run_settings_adopt(settings, &w->about, error);
 }
 
 int workplace_threads(const struct settings *settings) {

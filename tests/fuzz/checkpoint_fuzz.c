@@ -12,8 +12,8 @@
  *
  * Asserted: parsed JSON takes at most 100 times its size and 512 KiB; what is refused has an error
  * of the right kind and leaves the network as it was; what is accepted holds only numbers that a
- * training can go on from, and metadata that settings_adopt() refuses or makes settings of that are
- * in their ranges, and that names no classes or ten. */
+ * training can go on from, and metadata that run_settings_adopt() refuses or makes settings of that
+ * are in their ranges, and that names no classes or ten. */
 #include "fuzz.h"
 
 #include "app/classes.h"
@@ -162,7 +162,7 @@ static void check_network(const struct network_state *network) {
 static void check_adoption(struct settings settings, const struct metadata *about) {
     struct metadata own = *about; /* whose texts the settings borrow */
     struct error error;
-    if (settings_adopt(&settings, &own, &error))
+    if (run_settings_adopt(&settings, &own, &error))
         fuzz_check_settings(&settings);
     else
         fuzz_check_error(&error, error.status == STATUS_USAGE ? STATUS_USAGE : STATUS_CHECKPOINT);

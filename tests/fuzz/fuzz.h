@@ -3,7 +3,7 @@
  * libFuzzer keeps the input. */
 #pragma once
 
-#include "app/settings.h"
+#include "app/run_settings.h"
 #include "base/error.h"
 
 #include <getopt.h>

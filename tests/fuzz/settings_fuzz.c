@@ -38,12 +38,12 @@ static void check_record(const struct settings *settings) {
     int recipe_row = 0;
     if (strlen(settings->device) >= METADATA_VALUE)
         return; /* is left out */
-    if (!settings_record(settings, true, &about, &error)) {
+    if (!run_settings_record(settings, true, &about, &error)) {
         fuzz_check_error(&error, STATUS_USAGE); /* a name that it could not find again */
         return;
     }
     require(fuzz_parse(&again, words, &error));
-    if (!settings_adopt(&again, &about, &error)) {
+    if (!run_settings_adopt(&again, &about, &error)) {
         require(has_control(settings->data) || has_control(settings->model) ||
                 has_control(settings->log) || strstr(error.text, "no file in the folder") != NULL ||
                 strstr(error.text, "too long a name") != NULL);
@@ -54,8 +54,9 @@ static void check_record(const struct settings *settings) {
     require(again.seed == settings->seed && again.limit == settings->limit);
     require(again.recipe_number == settings->recipe_number);
     require(again.validation == settings->validation);
-    for (struct recipe_setting is, was; settings_recipe(settings, recipe_row, &was); recipe_row++)
-        require(settings_recipe(&again, recipe_row, &is) && strcmp(is.text, was.text) == 0);
+    for (struct recipe_setting is, was; run_settings_recipe(settings, recipe_row, &was);
+         recipe_row++)
+        require(run_settings_recipe(&again, recipe_row, &is) && strcmp(is.text, was.text) == 0);
     require(again.log_every == settings->log_every && again.save_every == settings->save_every);
     require(again.keep == settings->keep);
     require(strcmp(again.device, settings->device) == 0);
