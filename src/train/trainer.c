@@ -134,6 +134,21 @@ static bool diverged_in_judgement(struct trainer *t, double loss, struct error *
                     loss, &first, error);
 }
 
+/* The loss of an average can stay finite while its running variance overflows. */
+static bool check_average(struct trainer *t, struct error *error) {
+    struct safetensors_tensor list[NETWORK_TENSORS];
+    struct divergence first;
+    size_t element;
+    double value;
+    if (!learner_averages(&t->learner))
+        return true;
+    checkpoint_list(list, &t->average, "");
+    const int wrong = checkpoint_find_wrong(list, NETWORK_TENSORS, &element, &value);
+    return wrong < 0 ||
+           (divergence_of_numbers(&first, &t->learner, t->learner.steps.count, &t->room, error) &&
+            diverged(t, list[wrong].name, value, &first, error));
+}
+
 /* ---- the state ---- */
 
 static void swap_numbers(struct train_state *a, struct train_state *b) {
@@ -401,6 +416,8 @@ static bool train_epoch(struct trainer *t, const struct train_observer *observer
     report.judged.seconds = clock_seconds() - judging;
     if (!isfinite(report.judged.loss))
         return diverged_in_judgement(t, report.judged.loss, error);
+    if (!check_average(t, error))
+        return false;
     put_learning(t);
     if (!take_state(t, t->learner.state.epoch + 1, 0, 0, 0, error))
         return false;
