@@ -160,6 +160,25 @@ check 'go on from there' on_gpu cifar-train --resume go.last
 check 'a signal changes no bit of the checkpoint' cmp whole.ckpt go.ckpt
 check 'a signal changes no bit of the state' cmp whole.last go.last
 
+# The same by a recipe with all that it can have: what decides on its views and rates, on Muon's momentum and
+# the average goes on, and the network that learns comes back after each epoch from where the average, with
+# statistics found anew, was judged.
+run=(cifar-train --data data --recipe best --average ema --average-decay 0.5 --validation 6 --epochs 2 --batch 3
+    --limit 26 --log-every 1 --overwrite --quiet)
+check 'train by a recipe on the CPU' "${run[@]}" --device openblas --model cpu.ckpt --last cpu.last --log cpu.jsonl
+run+=(--model go.ckpt --last go.last --log go.jsonl)
+check 'train by a recipe on the GPU' on_gpu "${run[@]}"
+check 'the first losses are the same' losses_agree cpu.jsonl go.jsonl '[1,2,3,4,5,6,7,1,2,3,4,5,6,7]'
+mv go.ckpt whole.ckpt && mv go.last whole.last && mv go.jsonl whole.jsonl
+start "${fake[@]}" "${run[@]}"
+await grep -qs '"step":2' go.jsonl
+stop
+check 'a signal ends it' test "$status" = 143
+check 'go on from there' on_gpu cifar-train --resume go.last
+check 'going on changes no bit of the checkpoint' cmp whole.ckpt go.ckpt
+check 'going on changes no bit of the state' cmp whole.last go.last
+check 'nor of the figures' diff <(figures whole.jsonl) <(figures go.jsonl)
+
 # --- The calls of one recorded step, and of a whole epoch.
 
 on_gpu CIFAR_CUDA_GRAPH=0 FAKE_GPU_LOG=plain "${train[@]}" --model calls.ckpt >/dev/null
