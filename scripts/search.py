@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Try recipes: train each with several seeds, several runs side by side, and tell what they come to.
 
-    scripts/search.py CIFAR FOLDER [--data DIR] [--seeds 0,1,2] [--jobs N] [--test] [--tell] < LINES
+    scripts/search.py CIFAR FOLDER [--data DIR] [--seeds 0,1,2] [--jobs N] [--validation N | --test] [--tell] < LINES
 
 CIFAR: the program (build/release/cifar); FOLDER: where the logs go, by which a run that is there is
 not run again. LINES: options of cifar-train to try, a set a line, such as
@@ -9,9 +9,10 @@ not run again. LINES: options of cifar-train to try, a set a line, such as
     --recipe best
     --recipe best --label-smoothing 0.1
 
-A search judges the last epoch on 10,000 held-out training images, so that the test images play no
-part in it; with --test, for the figures of what was found, nothing is held out, and the last epoch is
-judged on the test images. Prints a table in Markdown; --tell: of the runs that are there.
+A search judges the last epoch on held-out training images (--validation, 10,000), so that the test
+images play no part in it; with --test, for the figures of what was found, nothing is held out, and the
+last epoch is judged on the test images. Prints a table in Markdown; --tell: of the runs that are there.
+The train loss is that of images as they were seen and labels as they were smoothed.
 """
 import argparse
 import concurrent.futures
@@ -22,9 +23,6 @@ import pathlib
 import statistics
 import subprocess
 import sys
-
-VALIDATION = ["--validation", "10000"]
-
 
 def records(log):
     """A log's records, as far as it is whole."""
@@ -45,9 +43,8 @@ def train(options, line, seed, log):
     if last_epoch(log) is not None:
         return True
     files = ["--model", log.with_suffix(".ckpt"), "--last", log.with_suffix(".last.ckpt"), "--log", log]
-    judged = [] if options.test else VALIDATION
     command = [options.cifar, "train", "--quiet", "--overwrite", "--threads", "1", "--seed", str(seed),
-               "--select", "last", *judged, *options.data, *files, *line.split()]
+               "--select", "last", *options.judged, *options.data, *files, *line.split()]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         print(f"{line}, seed {seed}: {done.stderr.strip()}", file=sys.stderr)
@@ -57,7 +54,7 @@ def train(options, line, seed, log):
 def name_of(line, options):
     """What tells a set of options apart: the recipes change with the program."""
     program = pathlib.Path(options.cifar).read_bytes()
-    return hashlib.sha1(program + "\0".join([line, *options.data]).encode()).hexdigest()[:10]
+    return hashlib.sha1(program + "\0".join([line, *options.judged, *options.data]).encode()).hexdigest()[:10]
 
 
 def main():
@@ -67,9 +64,11 @@ def main():
     parser.add_argument("--data", type=lambda text: ["--data", text], default=[])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--validation", type=int, default=10000)
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--tell", action="store_true")
     options = parser.parse_args()
+    options.judged = [] if options.test else ["--validation", str(options.validation)]
     options.folder.mkdir(parents=True, exist_ok=True)
     lines = [line.strip() for line in sys.stdin if line.strip() and not line.startswith("#")]
     kind = "test" if options.test else "validation"
