@@ -3,11 +3,11 @@
 
 #include <stdbool.h>
 
-enum { METADATA_MOST = 64, METADATA_VALUE = 1024 };
+enum { METADATA_MOST = 64, METADATA_KEY = 40, METADATA_VALUE = 1024 };
 struct metadata {
     int count;
     struct {
-        char key[40], value[METADATA_VALUE];
+        char key[METADATA_KEY], value[METADATA_VALUE];
     } entry[METADATA_MOST];
 };
 

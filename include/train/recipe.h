@@ -16,7 +16,6 @@ enum selection { SELECT_BEST, SELECT_LAST };
 
 /* The enums' numbers are the places of their words among those that the option takes. */
 struct recipe {
-    const char *name;
     int64_t epochs, batch; /* images in a step */
 
     enum optimizer_kind optimizer; /* MUON has the convolutions' weights, Adam the rest */
@@ -39,8 +38,9 @@ struct recipe {
     enum selection select; /* which epoch's network the run results in */
 };
 
-/* The recipes: `tutorial` first, then `best`, and one without a name. */
-extern const struct recipe recipes[];
+enum { RECIPE_TUTORIAL, RECIPE_BEST, RECIPE_COUNT };
+extern const struct recipe recipes[RECIPE_COUNT];
+extern const char *const recipe_names[RECIPE_COUNT]; /* tutorial, best */
 
 /* Errors (STATUS_USAGE): two of its settings do not go together, or one is out of reason. */
 bool recipe_check(const struct recipe *recipe, struct error *error);
@@ -62,8 +62,8 @@ double recipe_rate(const struct recipe *recipe, int64_t step, int64_t steps);
 /* How the images are seen in `epoch` (from 1): views[i] becomes that of image order[i], of `count`.
  * What is random is drawn from the generator, for one image after the other: whether it is
  * mirrored, how far it is moved down, how far right; nothing where nothing is random. With
- * FLIP_ALTERNATING an image is mirrored in every other epoch, and `begins` tells of each whether in
- * the first: recipe_first_flips(). */
+ * FLIP_ALTERNATING an image is mirrored in every other epoch, in the odd ones if its number in
+ * `begins` is 0, in the even ones if it is 1: recipe_first_flips(). */
 void recipe_views(const struct recipe *recipe, struct view *views, const uint32_t *order,
                   int64_t count, int64_t epoch, const uint8_t *begins, struct random *random);
 

@@ -29,7 +29,6 @@ static const char *const FACTS[] = {
     "validation_accuracy",
     "validation_loss",
     "selection",
-    "init",
 };
 
 static bool is_fact(const char *key) {

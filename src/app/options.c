@@ -5,7 +5,6 @@
 #include "net/onnx.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +29,7 @@ const struct option_row options[] = {
      "folder of the batches, or the one that holds cifar-10-batches-bin"},
     {TRAIN | ADDED, "recipe", "tutorial|best", CHOICE, AT(recipe_number), 0, 0, "tutorial", NULL,
      "what the settings below are that are not given: those of PyTorch's tutorial, or the best "
-     "that "
-     "we found for this network"},
+     "that we found for this network"},
     {TRAIN | RESULT, "epochs", "N", WHOLE, AT(recipe.epochs), 1, 1e6, NULL, NULL,
      "passes over the training images"},
     {TRAIN | RESULT, "batch", "N", WHOLE, AT(recipe.batch), 1, 1e6, NULL, NULL,
@@ -43,7 +41,7 @@ const struct option_row options[] = {
     {TRAIN | RESULT, "lr", "X", REAL, AT(recipe.lr), 0, 1e30, NULL, NULL,
      "learning rate of Adam and SGD"},
     {TRAIN | RESULT, "weight-decay", "X", REAL, AT(recipe.weight_decay), 0, 1e30, NULL, NULL,
-     "factor of the weights that is added to their gradient, or taken off them"},
+     "of Adam and SGD: factor of the weights that is added to their gradient, or taken off them"},
     {TRAIN | ADDED, "decoupled", NULL, FLAG, AT(recipe.decoupled), 0, 0, NULL, NULL,
      "Adam takes the decay off the weights themselves, as AdamW does"},
     {TRAIN | ADDED, "muon-lr", "X", REAL, AT(recipe.muon_lr), 0, 1e30, NULL, NULL,
@@ -103,7 +101,7 @@ const struct option_row options[] = {
      "ends the run when the training state could not be written three times in a row"},
     {TRAIN, "resume", "FILE", TEXT, AT(state), 1, 0, NULL, NULL,
      "goes on with the run of a training state, with its settings, as if it had never stopped; "
-     "--epochs may be raised"},
+     "--epochs may be raised where the learning rates are constant"},
     {TRAIN, "overwrite", NULL, FLAG, AT(overwrite), 0, 0, NULL, NULL,
      "writes over another run's files, or, with --resume, over what is further than the state"},
     {TRAIN | FREE, "log", "FILE", TEXT, AT(log), 1, 0, NULL, "none",
@@ -245,7 +243,7 @@ bool option_read(struct settings *settings, const struct option_row *row, const 
 
 void options_set_initial(struct settings *settings) {
     struct error error;
-    settings->recipe = recipes[0];
+    settings->recipe = recipes[RECIPE_TUTORIAL];
     for (const struct option_row *row = options; row->name != NULL; row++)
         if (option_of(settings, row) && row->initial != NULL)
             option_read(settings, row, row->initial, &error);
@@ -282,11 +280,19 @@ bool option_write(const struct settings *settings, const struct option_row *row,
     return false;
 }
 
-bool option_is_initial(const struct settings *settings, const struct option_row *row,
-                       char text[METADATA_VALUE]) {
-    char own[METADATA_VALUE];
+bool option_write_initial(const struct settings *settings, const struct option_row *row, char *text,
+                          size_t size) {
     struct settings initial = {.command = settings->command};
     options_set_initial(&initial);
-    return option_write(&initial, row, text, METADATA_VALUE) &&
-           option_write(settings, row, own, sizeof own) && strcmp(own, text) == 0;
+    return option_write(&initial, row, text, size);
+}
+
+void option_copy(struct settings *settings, const struct option_row *row,
+                 const struct settings *from) {
+    static const size_t SIZES[] = {[FLAG] = sizeof(bool),
+                                   [TEXT] = sizeof(const char *),
+                                   [CHOICE] = sizeof(int),
+                                   [WHOLE] = sizeof(int64_t),
+                                   [REAL] = sizeof(double)};
+    memcpy((char *)settings + row->at, (const char *)from + row->at, SIZES[row->type]);
 }

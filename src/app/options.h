@@ -4,7 +4,6 @@
 #pragma once
 
 #include "app/settings.h"
-#include "base/metadata.h"
 
 /* A CHOICE is a text of which `metavar` lists the values: a|b. */
 enum option_type { FLAG, TEXT, CHOICE, WHOLE, REAL };
@@ -14,8 +13,8 @@ enum option_type { FLAG, TEXT, CHOICE, WHOLE, REAL };
  * texts are names of files, which the state keeps as they are called in its own folder. */
 enum { RESULT = 256, REPORT = 512, FREE = 1024, KEPT = RESULT | REPORT | FREE };
 
-/* A result's option that a run keeps only where it is not the tutorial's: earlier versions did not
- * have it. */
+/* A result's option that earlier versions did not have: a run by the tutorial's recipe keeps it
+ * only where it is changed. */
 enum { ADDED = 2048 | RESULT };
 
 /* Where the value of an option is in the settings. */
@@ -55,12 +54,16 @@ bool option_read(struct settings *settings, const struct option_row *row, const 
 bool option_write(const struct settings *settings, const struct option_row *row, char *text,
                   size_t size);
 
+/* The same of what it is when nothing is given. */
+bool option_write_initial(const struct settings *settings, const struct option_row *row, char *text,
+                          size_t size);
+
+/* Sets the value to that of other settings. */
+void option_copy(struct settings *settings, const struct option_row *row,
+                 const struct settings *from);
+
 /* Makes all settings what they are when nothing is given. */
 void options_set_initial(struct settings *settings);
-
-/* Whether it is what it is when nothing is given; `text` becomes that. */
-bool option_is_initial(const struct settings *settings, const struct option_row *row,
-                       char text[METADATA_VALUE]);
 
 /* What a FLAG may be in a text. */
 extern const char option_true[], option_false[];

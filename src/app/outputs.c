@@ -97,7 +97,7 @@ struct found outputs_look_at(const char *path) {
 
 enum { MODEL, LAST, LOG_FILE, FIRST_KEPT };
 
-/* settings.c has the most that --keep takes: 10 */
+/* options.c has the most that --keep takes: 10 */
 _Static_assert(OUTPUTS_KEPT == 10 - 1, "room for all");
 
 static const struct lock NO_LOCK = {.descriptor = -1};

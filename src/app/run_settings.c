@@ -8,19 +8,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void key_of(char key[32], const struct option_row *row) {
+static void key_of(char key[METADATA_KEY], const struct option_row *row) {
     const bool added = option_is_recipe(row) && (row->roles & ADDED) == ADDED;
-    snprintf(key, 32, "%s%s", added ? "recipe." : "", row->name);
+    snprintf(key, METADATA_KEY, "%s%s", added ? "recipe." : "", row->name);
     for (char *at = key; *at != '\0'; at++)
         *at = *at == '-' ? '_' : *at;
 }
 
 /* Whether a run with these settings keeps this one. */
 static bool is_kept(const struct settings *settings, const struct option_row *row, int roles) {
-    char initial[METADATA_VALUE];
-    const bool whole = settings->recipe_number > 0 && option_is_recipe(row);
-    return (row->roles & roles) != 0 &&
-           ((row->roles & ADDED) != ADDED || whole || !option_is_initial(settings, row, initial));
+    char own[METADATA_VALUE], initial[METADATA_VALUE];
+    if ((row->roles & roles) == 0)
+        return false;
+    if ((row->roles & ADDED) != ADDED ||
+        (settings->recipe_number != RECIPE_TUTORIAL && option_is_recipe(row)))
+        return true;
+    return !option_write(settings, row, own, sizeof own) ||
+           !option_write_initial(settings, row, initial, sizeof initial) ||
+           strcmp(own, initial) != 0;
 }
 
 bool run_settings_recipe(const struct settings *settings, int i, struct recipe_setting *setting) {
@@ -29,9 +34,10 @@ bool run_settings_recipe(const struct settings *settings, int i, struct recipe_s
         row++;
     if (row->name == NULL)
         return false;
-    char key[40];
+    char key[METADATA_KEY];
     key_of(key, row);
     const char *dot = strchr(key, '.');
+    setting->option = row->name;
     snprintf(setting->name, sizeof setting->name, "%s", dot != NULL ? dot + 1 : key);
     setting->is_word = row->type == CHOICE;
     setting->is_kept = dot != NULL && is_kept(settings, row, RESULT);
@@ -41,7 +47,7 @@ bool run_settings_recipe(const struct settings *settings, int i, struct recipe_s
 bool run_settings_record(const struct settings *settings, bool all, struct metadata *about,
                          struct error *error) {
     for (const struct option_row *row = options; row->name != NULL; row++) {
-        char key[32], text[METADATA_VALUE];
+        char key[METADATA_KEY], text[METADATA_VALUE];
         if (!option_of(settings, row) || !is_kept(settings, row, all ? KEPT : RESULT))
             continue;
         const char *const *name = (const void *)((const char *)settings + row->at);
@@ -86,36 +92,36 @@ static bool adopt_path(const struct option_row *row, struct metadata *about, con
     return true;
 }
 
-/* What was given is not what the run has, `kept`. Still well: any device, and a longer run. */
+/* What was given is not what the run has, `kept`. Still well: any device; of the number of epochs
+ * check_epochs() decides. */
 static bool check_given(struct settings *settings, const struct settings *kept,
                         const struct option_row *row, const char *text, struct error *error) {
     char given[METADATA_VALUE] = "", own[METADATA_VALUE] = "";
-    const bool longer = row->at == AT(recipe.epochs);
-    if (option_write(settings, row, given, sizeof given) &&
-        option_write(kept, row, own, sizeof own) && strcmp(given, own) == 0)
-        return true;
-    if (longer && settings->recipe.epochs > kept->recipe.epochs)
+    if (row->at == AT(recipe.epochs) ||
+        (option_write(settings, row, given, sizeof given) &&
+         option_write(kept, row, own, sizeof own) && strcmp(given, own) == 0))
         return true;
     const bool all = row->type == WHOLE && row->shown != NULL && strcmp(text, row->initial) == 0;
-    return error_set(error, STATUS_USAGE, "--%s %s: the run in %s has %s%s%s%s; %s", row->name,
-                     given, settings->state, text, all ? " (" : "", all ? row->shown : "",
-                     all ? ")" : "",
-                     longer ? "it may be raised, not lowered"
-                            : "leave the option out to go on with that run, or leave --resume out "
-                              "to begin another");
+    return error_set(error, STATUS_USAGE,
+                     "--%s %s: the run in %s has %s%s%s%s; leave the option out to go on with that "
+                     "run, or leave --resume out to begin another",
+                     row->name, given, settings->state, text, all ? " (" : "",
+                     all ? row->shown : "", all ? ")" : "");
 }
 
-/* A schedule ends with the run: one that ends later was another one from its beginning. */
-static bool check_length(const struct settings *settings, const struct metadata *about,
+/* A run may become longer, but not one with a schedule, which ends with the run: one that ends
+ * later was another one from its beginning. */
+static bool check_epochs(const struct settings *settings, const struct metadata *about,
                          struct error *error) {
-    const char *epochs = metadata_get(about, "epochs");
-    return settings->recipe.epochs == atoll(epochs) || !recipe_has_end(&settings->recipe) ||
-           error_set(
-               error, STATUS_USAGE,
-               "--epochs %lld: the learning rates of the run in %s are made for %s epochs, so "
-               "that it cannot become longer; train its network further in a run of its own, "
-               "with --init",
-               (long long)settings->recipe.epochs, settings->state, epochs);
+    const char *kept = metadata_get(about, "epochs");
+    const int64_t epochs = settings->recipe.epochs;
+    const bool has_end = recipe_has_end(&settings->recipe);
+    return epochs == atoll(kept) || (epochs > atoll(kept) && !has_end) ||
+           error_set(error, STATUS_USAGE, "--epochs %lld: the run in %s has %s; %s",
+                     (long long)epochs, settings->state, kept,
+                     has_end ? "its learning rates are made for these; train its network further "
+                               "in a run of its own, with --init"
+                             : "it may be raised, not lowered");
 }
 
 bool run_settings_adopt(struct settings *settings, struct metadata *about, struct error *error) {
@@ -124,7 +130,7 @@ bool run_settings_adopt(struct settings *settings, struct metadata *about, struc
         const bool given = settings->given[row - options];
         struct settings kept = *settings;
         struct error wrong;
-        char key[32];
+        char key[METADATA_KEY];
         /* who only looks at a run asks where its files are */
         if (!option_of(settings, row) || !(row->roles & (train ? KEPT : FREE)))
             continue;
@@ -132,7 +138,7 @@ bool run_settings_adopt(struct settings *settings, struct metadata *about, struc
         const char *text = metadata_get(about, key);
         char initial[METADATA_VALUE];
         if (text == NULL && (row->roles & ADDED) == ADDED) {
-            option_is_initial(settings, row, initial);
+            option_write_initial(settings, row, initial, sizeof initial);
             text = initial;
         }
         const bool needed = !(row->roles & FREE) || (train && row->at == AT(model));
@@ -159,5 +165,5 @@ bool run_settings_adopt(struct settings *settings, struct metadata *about, struc
     if (train && !recipe_check(&settings->recipe, &wrong))
         return error_set(error, STATUS_CHECKPOINT, "%s: its metadata is wrong: %s", settings->state,
                          wrong.text);
-    return !train || check_length(settings, about, error);
+    return !train || check_epochs(settings, about, error);
 }

@@ -16,15 +16,16 @@ bool run_settings_record(const struct settings *settings, bool all, struct metad
 /* Makes the settings those of the run that the metadata of the training state settings->state tells
  * of, or, in another command than train, takes from there what files that has: its texts are
  * borrowed, and files' names made paths. What was given on the command line must be the same, or
- * else the error (STATUS_USAGE) names both values, but --epochs may be larger, --device auto is any
- * device, and how often to save and where files are may be anything. STATUS_CHECKPOINT: the file
- * does not tell, or nothing possible, or names a file to be written that lies neither in its own
- * folder nor below. */
+ * else the error (STATUS_USAGE) names both values, but --epochs may be larger where the learning
+ * rates are constant, --device auto is any device, and how often to save and where files are may be
+ * anything. STATUS_CHECKPOINT: the file does not tell, or nothing possible, or names a file to be
+ * written that lies neither in its own folder nor below. */
 bool run_settings_adopt(struct settings *settings, struct metadata *about, struct error *error);
 
 /* One of a recipe's settings, as a text. */
 struct recipe_setting {
-    char name[40]; /* the option's, with _ for - */
+    const char *option;      /* its name */
+    char name[METADATA_KEY]; /* the same with _ for - */
     char text[64];
     bool is_word; /* else a number, or true or false */
     bool is_kept; /* under recipe.NAME: see run_settings_record() */

@@ -16,7 +16,7 @@ static const struct command_row {
     const char *meaning, *summary;
 } COMMANDS[] = {
     {COMMAND_TRAIN, "train", "", 0, 0, NULL,
-     "Trains the network on CIFAR-10 and keeps the checkpoint of its best epoch."},
+     "Trains the network on CIFAR-10 and keeps the checkpoint of its best or last epoch."},
     {COMMAND_TEST, "test", "", 0, 0, NULL,
      "Judges a checkpoint on the test images and shows its predictions for the first batch."},
     {COMMAND_CLASSES, "classes", "", 0, 0, NULL,
@@ -153,15 +153,11 @@ static bool is_given(const struct settings *settings, size_t at) {
 
 /* What was not given becomes what the recipe says. */
 static void apply_recipe(struct settings *settings) {
-    static const size_t SIZES[] = {[FLAG] = sizeof(bool),
-                                   [CHOICE] = sizeof(int),
-                                   [WHOLE] = sizeof(int64_t),
-                                   [REAL] = sizeof(double)};
     struct settings its = *settings;
     its.recipe = recipes[settings->recipe_number];
     for (const struct option_row *row = options; row->name != NULL; row++) {
         if (option_is_recipe(row) && settings->given[row - options])
-            memcpy((char *)&its + row->at, (const char *)settings + row->at, SIZES[row->type]);
+            option_copy(&its, row, settings);
     }
     if (!is_given(settings, AT(recipe.decoupled)) && its.recipe.optimizer == OPTIMIZER_SGD)
         its.recipe.decoupled = false; /* SGD's cannot be */
@@ -283,13 +279,13 @@ static void write_initial(char *text, size_t size, const struct settings *settin
         snprintf(text, size, "default: %s", shown);
     if (!option_is_recipe(row))
         return;
-    option_is_initial(settings, row, usual);
+    option_write_initial(settings, row, usual, sizeof usual);
     snprintf(text, size, "default: %s", usual);
-    for (const struct recipe *recipe = recipes + 1; recipe->name != NULL; recipe++) {
-        const struct settings its = {.recipe = *recipe};
+    for (int i = RECIPE_TUTORIAL + 1; i < RECIPE_COUNT; i++) {
+        const struct settings its = {.recipe = recipes[i]};
         option_write(&its, row, other, sizeof other);
         if (strcmp(other, usual) != 0)
-            snprintf(text + strlen(text), size - strlen(text), "; %s: %s", recipe->name, other);
+            snprintf(text + strlen(text), size - strlen(text), "; %s: %s", recipe_names[i], other);
     }
 }
 

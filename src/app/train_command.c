@@ -135,13 +135,19 @@ static bool on_stop(void *context) {
     return interrupt_signal() != 0;
 }
 
+/* ", 5000 validation", or "" */
+static const char *held_out(const struct settings *s, char text[48]) {
+    snprintf(text, 48, s->validation > 0 ? ", %lld validation" : "", (long long)s->validation);
+    return text;
+}
+
 static void print_recipe(const struct settings *s) {
     struct recipe_setting setting;
     char text[512];
-    snprintf(text, sizeof text, "%s", recipes[s->recipe_number].name);
+    snprintf(text, sizeof text, "%s", recipe_names[s->recipe_number]);
     for (int i = 0; run_settings_recipe(s, i, &setting); i++)
         if (setting.is_kept)
-            snprintf(text + strlen(text), sizeof text - strlen(text), ", %s %s", setting.name,
+            snprintf(text + strlen(text), sizeof text - strlen(text), ", %s %s", setting.option,
                      setting.text);
     print_line("  recipe    %s", text);
 }
@@ -158,11 +164,10 @@ static void print_settings(const struct run *r) {
     if (w->device->passed_over[0] != '\0')
         printf("  GPU       not used: %s\n", w->device->passed_over);
     const char *init = metadata_get(&r->model_about, init_key);
-    char held[48] = "";
-    if (w->validation.count > 0)
-        snprintf(held, sizeof held, ", %lld validation", (long long)w->validation.count);
+    char held[48];
     print_line("  data      %s: %lld training%s and %lld test images (%s)", w->folder,
-               (long long)w->train.count, held, (long long)w->test.count, workplace_data_kind(w));
+               (long long)w->train.count, held_out(s, held), (long long)w->test.count,
+               workplace_data_kind(w));
     if (init != NULL && text_is_clean(init))
         print_line("  begins    with the network of %s", init);
     printf("  network   %d layers, %zu parameters\n", NETWORK_LAYERS, network_plan()->parameters);
@@ -186,7 +191,7 @@ static void print_settings(const struct run *r) {
 /* All settings of the recipe, by name. */
 static json_t *recipe_record(const struct settings *s) {
     struct recipe_setting setting;
-    json_t *record = json_pack("{s:s}", "name", recipes[s->recipe_number].name);
+    json_t *record = json_pack("{s:s}", "name", recipe_names[s->recipe_number]);
     for (int i = 0; run_settings_recipe(s, i, &setting); i++)
         json_object_set_new(record, setting.name,
                             setting.is_word ? json_string(setting.text)
@@ -217,11 +222,12 @@ static json_t *start_record(const struct run *r) {
 
 static json_t *resume_record(const struct run *r) {
     const struct train_state *state = &r->trainer.learner.state;
-    return json_pack("{s:s, s:o, s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "event", "resume", "from",
-                     json_text(r->settings.state), "epoch", (json_int_t)state->epoch, "step",
-                     (json_int_t)state->step, "version", CIFAR_VERSION, "device_description",
-                     r->device, "threads", (json_int_t)r->workplace.threads, "epochs",
-                     (json_int_t)r->settings.recipe.epochs, "run", r->mark);
+    return json_pack("{s:s, s:o, s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:s}", "event", "resume",
+                     "from", json_text(r->settings.state), "epoch", (json_int_t)state->epoch,
+                     "step", (json_int_t)state->step, "version", CIFAR_VERSION,
+                     "device_description", r->device, "threads", (json_int_t)r->workplace.threads,
+                     "epochs", (json_int_t)r->settings.recipe.epochs, "run", r->mark, "selection",
+                     r->selection);
 }
 
 static json_t *end_record(const struct trainer *trainer, double seconds, bool good,
@@ -335,7 +341,7 @@ static bool train_logged(struct run *r, struct error *error) {
 
 /* ---- before a run ---- */
 
-/* Whether the data is what the state's run was trained on. */
+/* Whether the data, all of it, is what the state's run was trained on. */
 static bool check_data(const struct run *r, struct error *error) {
     const struct workplace *w = &r->workplace;
     const char *state = r->settings.state;
@@ -343,15 +349,17 @@ static bool check_data(const struct run *r, struct error *error) {
     const char *train = metadata_get(&r->kept, "train_images"),
                *test = metadata_get(&r->kept, "test_images");
     struct cifar10_names names;
+    char held[48];
     bool told;
     if (before == NULL || strcmp(before, r->fingerprint) != 0)
         return error_set(error, STATUS_DATA,
                          "%s: is not the data of the run in %s: its %lld training and %lld test "
-                         "images have fingerprint %s, that run's %s training and %s test images "
+                         "images have fingerprint %s, that run's %s training%s and %s test images "
                          "have %s; name its data with --data",
                          w->folder, state, (long long)w->train.count, (long long)w->test.count,
                          r->fingerprint, train != NULL ? train : "unknown",
-                         test != NULL ? test : "unknown", before != NULL ? before : "none");
+                         held_out(&r->settings, held), test != NULL ? test : "unknown",
+                         before != NULL ? before : "none");
     if (!classes_find(&names, &told, &r->kept, state, error))
         return false;
     const int label = cifar10_compare_names(&names, &w->names);
@@ -465,11 +473,11 @@ static bool train_with(struct run *r, struct error *error) {
         .stop_if_unsaved = s->stop_if_unsaved,
     };
     describe(r);
-    if (!hold_out(w, s, error) || !write_about(r, error) ||
-        (from != NULL && (!check_data(r, error) ||
-                          !train_state_fits(from, s->recipe.epochs,
-                                            steps_count(w->train.count, (int)s->recipe.batch),
-                                            s->recipe.average != AVERAGE_NONE, s->state, error))) ||
+    if ((from != NULL && !check_data(r, error)) || !hold_out(w, s, error) ||
+        !write_about(r, error) ||
+        (from != NULL && !train_state_fits(from, s->recipe.epochs,
+                                           steps_count(w->train.count, (int)s->recipe.batch),
+                                           s->recipe.average != AVERAGE_NONE, s->state, error)) ||
         !outputs_check(&r->outputs, s, r->mark, from, &r->kept, &r->last_about, error))
         return false;
     if (!outputs_tell(&r->outputs, r->mark, &warning))

@@ -47,12 +47,12 @@ static int64_t number_of(const struct metadata *about, const char *key) {
     return number > 0 && number <= INT_MAX ? number : 0;
 }
 
-/* The state itself has been read, which checks nearly all of it. */
 static bool is_averaged(const struct metadata *about) {
     const char *average = metadata_get(about, "recipe.average");
     return average != NULL && strcmp(average, "none") != 0;
 }
 
+/* The state itself has been read, which checks nearly all of it. */
 static bool check_state(struct verification *v, struct error *error) {
     const struct train_state *state = &v->state;
     const int64_t images = number_of(&v->about, "train_images");

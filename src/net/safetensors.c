@@ -15,7 +15,7 @@
 
 enum { PREFIX = 8 }; /* bytes of the header's length */
 
-static const char METADATA_KEY[] = "__metadata__";
+static const char METADATA[] = "__metadata__";
 
 /* Files with this key in their metadata were written by this program. */
 static const char PROGRAM[] = "program";
@@ -81,7 +81,7 @@ static char *header_of(const struct safetensors_tensor *tensors, int count,
         json_object_set_new(texts, metadata->entry[i].key, json_string(metadata->entry[i].value));
     for (int i = 0; i < CHECKSUM_COUNT; i++)
         json_object_set_new(texts, CHECKSUMS[i].key, json_string(CHECKSUMS[i].none));
-    json_object_set_new(header, METADATA_KEY, texts);
+    json_object_set_new(header, METADATA, texts);
     size_t offset = 0;
     for (int i = 0; i < count; i++) {
         json_t *shape = json_array();
@@ -222,7 +222,7 @@ static bool get_metadata(struct safetensors *file, json_t *texts, struct error *
             metadata_set(metadata, key, "%s", json_string_value(value));
     }
     return good || refuse(file, error, "the header's %s is wrong; an object of texts is expected",
-                          METADATA_KEY);
+                          METADATA);
 }
 
 static int by_place(const void *a, const void *b) {
@@ -319,7 +319,7 @@ static bool parse(struct safetensors *file, size_t size, struct error *error) {
     json_t *entry;
     bool good = true;
     json_object_foreach(header, name, entry) {
-        if (strcmp(name, METADATA_KEY) == 0)
+        if (strcmp(name, METADATA) == 0)
             good = get_metadata(file, entry, error);
         else
             good = get_tensor(file, name, entry, data, size - data, error);

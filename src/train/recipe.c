@@ -2,9 +2,11 @@
 
 #include <math.h>
 
+const char *const recipe_names[] = {[RECIPE_TUTORIAL] = "tutorial", [RECIPE_BEST] = "best"};
+
 const struct recipe recipes[] = {
     {
-        .name = "tutorial",
+        /* tutorial */
         .epochs = 5,
         .batch = 10,
         .optimizer = OPTIMIZER_ADAM,
@@ -16,7 +18,7 @@ const struct recipe recipes[] = {
         .average_decay = 0.999,
     },
     {
-        .name = "best",
+        /* best */
         .epochs = 30,
         .batch = 64,
         .optimizer = OPTIMIZER_MUON,
@@ -33,7 +35,6 @@ const struct recipe recipes[] = {
         .average_decay = 0.999,
         .select = SELECT_LAST,
     },
-    {.name = NULL},
 };
 
 bool recipe_check(const struct recipe *r, struct error *error) {

@@ -12,6 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 cifar-synth good --train 20 --test 10 >/dev/null
 cifar-train --data good --epochs 2 --device cpu --log run.jsonl --quiet # makes best.ckpt and last.ckpt
 cifar-train --data good --recipe best --epochs 1 --average ema --device cpu --model best-model.ckpt --last best-state.ckpt --quiet
+cifar-train --data good --epochs 1 --validation 5 --device cpu --model held-model.ckpt --last held-state.ckpt --quiet
 copy() { rm -rf "$1" && cp -r good "$1"; }
 
 # shellcheck disable=SC2034  # rows use it
@@ -41,6 +42,7 @@ cp picture.png kinds/one/loose.png
 for folder in none/a few/a few/b; do cp picture.png "kinds/$folder/"; done
 printf '\010\004\072\000\102\000' >model.onnx # a version, and an empty graph and list of opsets: a model, of a kind
 cifar-synth larger --train 25 --test 10 >/dev/null
+cifar-synth smaller --train 5 --test 10 >/dev/null
 copy renamed && printf '%s\n' disc ring {c..j} >renamed/batches.meta.txt
 copy official && rm official/batches.meta.txt
 mkdir root && cp -r official root/cifar-10-batches-bin

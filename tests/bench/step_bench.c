@@ -53,7 +53,8 @@ static uint8_t *draw_records(struct random *random) {
 }
 
 static void set_up(struct bench *b, struct device *device, int batch, bool everything) {
-    struct learner_settings settings = {.recipe = recipes[everything ? 1 : 0]};
+    struct learner_settings settings = {.recipe =
+                                            recipes[everything ? RECIPE_BEST : RECIPE_TUTORIAL]};
     struct random random;
     *b = (struct bench){.device = device, .whole = IMAGES / batch};
     settings.recipe.batch = batch;

@@ -93,7 +93,7 @@ static void training_is_that_of_openblas(struct device *d, const struct recipe *
 }
 
 static void the_tutorial_is_that_of_openblas(void **state) {
-    struct recipe recipe = recipes[0];
+    struct recipe recipe = recipes[RECIPE_TUTORIAL];
     recipe.batch = BATCH;
     training_is_that_of_openblas(*state, &recipe);
 }
@@ -103,7 +103,7 @@ static void the_tutorial_is_that_of_openblas(void **state) {
  * they do with Adam alone at those rates: where an image's pixel is nearly 0 before ReLU, or nearly
  * equals another of its window, rounding decides, and a large step then makes much of it. */
 static void the_best_is_that_of_openblas(void **state) {
-    struct recipe recipe = recipes[1];
+    struct recipe recipe = recipes[RECIPE_BEST];
     recipe.epochs = 1;
     recipe.batch = BATCH;
     recipe.lr /= 10;
