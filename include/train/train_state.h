@@ -3,9 +3,10 @@
  * Its file, `last.ckpt`, is a checkpoint (net/checkpoint.h) with the network as it is, and more
  * under names that begin with "run.":
  *
- *     exp_avg.P, exp_avg_sq.P   F32         Adam's moments of each parameter P; the first is also
- * the momentum_buffer of SGD and Muon average.P                 F32         the average of each
- * parameter, where one is taken adam.step                 I64         steps of training so far
+ *     exp_avg.P, exp_avg_sq.P   F32         Adam's moments of each parameter P; the first is the
+ *                                           momentum_buffer of SGD and Muon as well
+ *     average.P                 F32         the average of each parameter, where one is taken
+ *     adam.step                 I64         steps of training so far
  *     random                    U32 [625]   the generator: MT19937's state and the index in it
  *     epoch, step               I64         how far it is
  *     loss.total, loss.running  F64         of the epoch so far

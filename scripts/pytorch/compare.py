@@ -24,8 +24,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 STEPS, BATCH = 20, 10
-RECIPE = ("--recipe best --batch 64 --lr 0.01 --weight-decay 0.01 --muon-lr 0.01 --momentum 0.95 --schedule linear "
-          "--warmup 0.2 --flip alternating --shift 2 --border reflect --label-smoothing 0")
+RECIPE = ("--recipe best --batch 64 --optimizer muon --lr 0.01 --weight-decay 0.01 --decoupled --muon-lr 0.01 "
+          "--momentum 0.95 --schedule linear --warmup 0.2 --final-lr 0 --flip alternating --shift 2 --border reflect "
+          "--label-smoothing 0")
 failures = 0
 
 

@@ -88,6 +88,7 @@ static void records_wait_for_room(void **state) {
 #define RESUME(epoch, step)                                                                        \
     "{\"event\":\"resume\",\"epoch\":" #epoch ",\"step\":" #step ",\"run\":\"" RUN "\"}\n"
 #define WARNING "{\"event\":\"warning\",\"text\":\"t\"}\n"
+#define TEST    "{\"event\":\"test\",\"test_loss\":2.5}\n"
 #define END     "{\"event\":\"end\",\"finished\":false}\n"
 
 static void a_run_that_goes_on_cuts_what_comes_again(void **state) {
@@ -104,6 +105,7 @@ static void a_run_that_goes_on_cuts_what_comes_again(void **state) {
         {1, 9, START STEP(1, 5) EPOCH(1), START STEP(1, 5)},
         {2, 5, START STEP(1, 5) EPOCH(1) STEP(2, 5) END, START STEP(1, 5) EPOCH(1) STEP(2, 5)},
         {3, 0, START EPOCH(1) END EPOCH(2), START EPOCH(1)},
+        {2, 0, START EPOCH(1) TEST, START EPOCH(1)}, /* the run ends with it, and tests again */
         {2, 5, START WARNING RESUME(2, 5) RESUME(2, 6), START WARNING RESUME(2, 5)},
         {2, 5, START "{\"event\":\"st", START}, /* a torn record */
         {2, 5, "{\"event\":\"start\"}", ""},    /* without its line feed it is not whole */

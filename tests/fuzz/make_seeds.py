@@ -428,6 +428,7 @@ def log_seeds():
     start = {"event": "start", "version": "0.1.0", "epochs": 5, "run": "0123abcd"}
     resume = {"event": "resume", "from": "last.ckpt", "epoch": 2, "step": 5, "run": "0123abcd"}
     warning, end = {"event": "warning", "text": "t"}, {"event": "end", "finished": True}
+    test = {"event": "test", "test_loss": 1.5, "test_accuracy": 50.0}
 
     def step(epoch, number):
         return {"event": "step", "epoch": epoch, "step": number, "loss": 2.5}
@@ -435,7 +436,7 @@ def log_seeds():
     def epoch(number):
         return {"event": "epoch", "epoch": number, "train_loss": 1.5, "best": True}
 
-    whole = [start, step(1, 5), epoch(1), step(2, 5), epoch(2), end]
+    whole = [start, step(1, 5), epoch(1), step(2, 5), epoch(2), test, end]
     for position in ((0, 0), (1, 0), (1, 5), (1, 9), (2, 0), (2, 5), (3, 0), (255, 255)):
         seed(f"at_{position[0]}_{position[1]}", *whole, at=position)
     seed("empty", end=b"")

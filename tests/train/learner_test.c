@@ -16,8 +16,9 @@
 
 enum { IMAGES = 130, CALIBRATION_BATCH = 10, CALIBRATION_STEPS = 50 };
 
-/* As update_bn() of torch.optim.swa_utils, on images in the epoch's order, as they are: nothing
- * shifted, nothing mirrored. A learner whose rates are 0 takes the same forward passes. */
+/* Like update_bn() of torch.optim.swa_utils, but with momentum 0.1, on images in the epoch's order,
+ * as they are: nothing shifted, nothing mirrored. A learner whose rates are 0 takes the same
+ * forward passes. */
 static void an_average_has_statistics_of_its_own(void **unused) {
     (void)unused;
     struct device *device;
