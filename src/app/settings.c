@@ -16,7 +16,7 @@ static const struct command_row {
     const char *meaning, *summary;
 } COMMANDS[] = {
     {COMMAND_TRAIN, "train", "", 0, 0, NULL,
-     "Trains the network on CIFAR-10 and keeps the checkpoint of its best or last epoch."},
+     "Trains the network on CIFAR-10 and keeps the checkpoint of its chosen epoch."},
     {COMMAND_TEST, "test", "", 0, 0, NULL,
      "Judges a checkpoint on the test images and shows its predictions for the first batch."},
     {COMMAND_CLASSES, "classes", "", 0, 0, NULL,
