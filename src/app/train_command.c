@@ -137,7 +137,9 @@ static bool on_stop(void *context) {
 
 /* ", 5000 validation", or "" */
 static const char *held_out(const struct settings *s, char text[48]) {
-    snprintf(text, 48, s->validation > 0 ? ", %lld validation" : "", (long long)s->validation);
+    text[0] = '\0';
+    if (s->validation > 0)
+        snprintf(text, 48, ", %lld validation", (long long)s->validation);
     return text;
 }
 
