@@ -207,19 +207,51 @@ unit_test() { # PROGRAM [NAME=VALUE...]
     ours env BACKEND=cudnn "${@:2}" "$bin/tests/$1"
 }
 
-trains() { # MODEL PRECISION BATCH [NAME=VALUE...]: an epoch of 2000 images
-    ours env "${@:4}" "$bin/cifar-train" --quiet --device cudnn --data "$work/images" --epochs 1 \
-        --limit 2000 --precision "$2" --batch "$3" --model "$1" --last "$1.last"
+# The tutorial's training, or by a recipe with all that it can have.
+recipe() { # tutorial|best
+    echo "--recipe $1"
+    [[ $1 == tutorial ]] || echo '--average ema --average-decay 0.9'
+}
+
+trains() { # MODEL PRECISION BATCH RECIPE EPOCHS [NAME=VALUE...]: epochs of 2000 images
+    # shellcheck disable=SC2046  # words
+    ours env "${@:6}" "$bin/cifar-train" --quiet --device cudnn --data "$work/images" --limit 2000 \
+        --precision "$2" --batch "$3" $(recipe "$4") --epochs "$5" --model "$1" --last "$1.last"
+}
+
+equal() { # MODEL MODEL
+    cmp "$1" "$2"
+    echo "detail: $(($(wc -c <"$1"))) bytes, all equal"
 }
 
 # Two trainings that must end in the same bits.
-same() { # PRECISION BATCH NAME=VALUE NAME=VALUE
+same() { # PRECISION BATCH RECIPE NAME=VALUE NAME=VALUE
     local model
     model=$(mktemp -u "$work/same.XXXXXX")
-    trains "$model.1" "$1" "$2" "$3"
-    trains "$model.2" "$1" "$2" "$4"
-    cmp "$model.1" "$model.2"
-    echo "detail: $(($(wc -c <"$model.1"))) bytes, all equal"
+    trains "$model.1" "$1" "$2" "$3" 1 "$4"
+    trains "$model.2" "$1" "$2" "$3" 1 "$5"
+    equal "$model.1" "$model.2"
+}
+
+# So must one that is stopped after its first epoch, and goes on.
+resumes() { # RECIPE
+    local model run status=0
+    model=$(mktemp -u "$work/resumes.XXXXXX")
+    trains "$model.1" float32 64 "$1" 10
+    trains "$model.2" float32 64 "$1" 10 &
+    run=$!
+    until [[ -e $model.2.last ]]; do
+        kill -0 "$run"
+        sleep 0.01
+    done
+    pkill -TERM -f -- "--last $model.2.last"
+    wait "$run" || status=$?
+    [[ $status == 143 ]] || {
+        echo "detail: status $status of a stopped run"
+        return 1
+    }
+    ours "$bin/cifar-train" --quiet --resume "$model.2.last"
+    equal "$model.1" "$model.2"
 }
 
 kernels() { # PRECISION BATCH
@@ -250,12 +282,26 @@ pytorch() { # SECONDS
     grep -q '"measured"' "$out/gpu_bench.jsonl" && "$python" "$report" pytorch "$out"
 }
 
-sanitize() { # TOOL NAME=VALUE
+# What a step takes by a recipe with everything, and by the tutorial's, in turn.
+recipe_speed() {
+    local try recipe
+    for try in 1 2 3; do
+        for recipe in tutorial best; do
+            echo "try $try, $recipe" >&2
+            ours "$bin/tests/step_bench" cudnn float32 64 0.5 "$recipe" >>"$out/recipe.$recipe.jsonl"
+        done
+    done
+    "$python" "$report" recipe "$out"
+}
+
+sanitize() { # TOOL RECIPE NAME=VALUE
     local text status try tool model
     model=$(mktemp -u "$work/sanitize.XXXXXX")
     local options=(--tool "$1" --error-exitcode 99 --print-limit 20)
     local program=("$bin/cifar-train" --quiet --device cudnn --data "$work/few" --epochs 1 --batch 4
         --limit 16 --overwrite --model "$model" --last "$model.last")
+    # shellcheck disable=SC2207  # words
+    program+=($(recipe "$2"))
     [[ $1 != memcheck ]] || options+=(--leak-check full)
     tool=$(cuda_tool compute-sanitizer) || {
         echo "detail: compute-sanitizer is not there"
@@ -265,7 +311,7 @@ sanitize() { # TOOL NAME=VALUE
     # Twice: several that start at once could stand in each other's way, and then have no summary.
     for try in 1 2; do
         status=0
-        ours env "$2" "$tool" "${options[@]}" "${program[@]}" 2>&1 | tee "$text" || status=$?
+        ours env "$3" "$tool" "${options[@]}" "${program[@]}" 2>&1 | tee "$text" || status=$?
         ! grep -q SUMMARY "$text" || break
         echo "try $try: status $status, no summary"
     done
@@ -273,8 +319,8 @@ sanitize() { # TOOL NAME=VALUE
     return "$status"
 }
 
-export -f ours cuda_tool nvcc_release fact facts torch_facts builds images unit_test trains same \
-    kernels speed accuracy pytorch sanitize
+export -f ours cuda_tool nvcc_release fact facts torch_facts builds images unit_test recipe trains \
+    equal same resumes kernels speed recipe_speed accuracy pytorch sanitize
 
 # ---- all stages ----
 
@@ -292,15 +338,20 @@ beside 'parity layers, more batches' 150 \
     unit_test device_layers_test 'LAYERS_BATCHES=1 2 10 80 128 513'
 for batch in 10 128; do
     beside "graph or not, batch $batch" 60 \
-        same float32 "$batch" CIFAR_CUDA_GRAPH=1 CIFAR_CUDA_GRAPH=0
+        same float32 "$batch" tutorial CIFAR_CUDA_GRAPH=1 CIFAR_CUDA_GRAPH=0
 done
-beside 'repeatable, float32' 60 same float32 10 RUN=1 RUN=2
-beside 'repeatable, tf32' 60 same tf32 10 RUN=1 RUN=2
-beside 'float32 has no TF32' 60 same float32 10 RUN=1 NVIDIA_TF32_OVERRIDE=0
+beside 'repeatable, float32' 60 same float32 10 tutorial RUN=1 RUN=2
+beside 'repeatable, tf32' 60 same tf32 10 tutorial RUN=1 RUN=2
+beside 'float32 has no TF32' 60 same float32 10 tutorial RUN=1 NVIDIA_TF32_OVERRIDE=0
 for precision in float32 tf32; do
     for batch in 10 32 128 512 2048; do
         beside "kernels $precision $batch" 30 kernels "$precision" "$batch"
     done
+done
+beside 'graph or not, recipe' 60 same float32 64 best CIFAR_CUDA_GRAPH=1 CIFAR_CUDA_GRAPH=0
+beside 'repeatable, recipe, tf32' 60 same tf32 64 best RUN=1 RUN=2
+for recipe in tutorial best; do
+    beside "resumed, $recipe" 60 resumes "$recipe"
 done
 wait
 
@@ -311,15 +362,18 @@ for batch in 10 128 32 512 2048; do
         stage "speed $precision $batch" 30 speed "$precision" "$batch"
     done
 done
+stage 'speed of a recipe' 60 recipe_speed
 stage accuracy 90 accuracy
 until=$((seconds - 90))
 stage pytorch 600 pytorch $((until - SECONDS - 10))
 
 until=$((seconds - 5))
 for tool in memcheck racecheck initcheck synccheck; do
-    beside "$tool" 90 sanitize "$tool" CIFAR_CUDA_GRAPH=0
+    for recipe in tutorial best; do
+        beside "$tool, $recipe" 90 sanitize "$tool" "$recipe" CIFAR_CUDA_GRAPH=0
+    done
 done
-beside 'memcheck with graphs' 90 sanitize memcheck CIFAR_CUDA_GRAPH=1
+beside 'memcheck with graphs' 90 sanitize memcheck best CIFAR_CUDA_GRAPH=1
 wait
 
 until=$((seconds + 5)) # they take no time

@@ -5,12 +5,13 @@
     gpu_report.py epoch FOLDER        an epoch at batch 10 takes at most 1.0 s
     gpu_report.py ratio FOLDER        a step at batch 10 takes at most a tenth of PyTorch's
     gpu_report.py speed FOLDER        the last line of step_bench.jsonl, in words
+    gpu_report.py recipe FOLDER       how much longer a step takes in recipe.best.jsonl than in recipe.tutorial.jsonl
     gpu_report.py pytorch FOLDER      how many measurements gpu_bench.jsonl has; one at least
     gpu_report.py report FOLDER       report.md: facts, stages and the table for BENCHMARKS.md with its caption
 
 All but the last print one line and have status 1 if it is not so. The files in the folder: facts.txt,
-stages.tsv, step_bench.jsonl, gpu_bench.jsonl, step.PRECISION.BATCH.dot, seed*.jsonl; each may be missing
-or end in the middle of a line.
+stages.tsv, step_bench.jsonl, recipe.*.jsonl, gpu_bench.jsonl, step.PRECISION.BATCH.dot, seed*.jsonl; each may be
+missing or end in the middle of a line.
 """
 
 import glob
@@ -114,6 +115,14 @@ def speed(folder):
                   f"{r['images_per_second']:.0f} images/s, {r['memory_bytes'] / 1e6:.0f} MB")
 
 
+def recipe(folder):
+    tutorial, best = ([r["us_median"] for r in records(f"{folder}/recipe.{name}.jsonl")] for name in ("tutorial", "best"))
+    if not tutorial or not best:
+        return False, "no measurement"
+    tutorial, best = statistics.median(tutorial), statistics.median(best)
+    return True, f"{best:.1f} us a step at batch 64 with everything, {tutorial:.1f} us of the tutorial's: {best / tutorial:.3f}"
+
+
 def pytorch(folder):
     events = [r.get("event") for r in records(f"{folder}/gpu_bench.jsonl")]
     measured, failed = events.count("measured"), events.count("failed")
@@ -197,7 +206,7 @@ def report(folder):
 
 
 def main():
-    told = {"kernels": tell_kernels, "accuracy": accuracy, "epoch": epoch, "ratio": ratio, "speed": speed,
+    told = {"kernels": tell_kernels, "accuracy": accuracy, "epoch": epoch, "ratio": ratio, "speed": speed, "recipe": recipe,
             "pytorch": pytorch}
     if len(sys.argv) != 3 or sys.argv[1] not in (*told, "report"):
         sys.exit(__doc__)

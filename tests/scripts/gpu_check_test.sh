@@ -85,6 +85,14 @@ mv folder/step_bench.jsonl .
 tells 1 'no measurement of this program at batch 10' ratio
 mv step_bench.jsonl folder
 
+tells 1 'no measurement' recipe
+for median in 400 380 390; do
+    bench 64 float32 "$median" 0.3 >>folder/recipe.tutorial.jsonl
+done
+tells 1 'no measurement' recipe
+bench 64 float32 429 0.3 >folder/recipe.best.jsonl
+tells 0 "429\.0 us a step at batch 64 with everything, 390\.0 us of the tutorial's: 1\.100" recipe
+
 # A graph as the driver draws it: kernels are octagons, a label has several lines.
 cat >drawn.dot <<'DOT'
 digraph dot {
@@ -196,7 +204,7 @@ for program in device_{layers,optimizers,threads,device,cudnn_plan}_test net_bac
 done
 # The real one, which trains on little, whatever it is told.
 stand_in bin/cifar-train "exec '$BIN/cifar-train' \"\$@\" --data '$work/data' --batch 2 --limit 6"
-stand_in bin/tests/step_bench "test \$# = 3 -a \$1 = cudnn
+stand_in bin/tests/step_bench "test \$# = 3 -a \$1 = cudnn -o \$# = 5 -a \$3 = 64
     sed \"s/float32/\$2/; s/:10,/:\$3,/\" <<'LINE'
 $(bench 10 float32 50 0.3)
 LINE"
@@ -249,9 +257,14 @@ done
 for test in 'graph or not, batch 128' 'repeatable, float32' 'repeatable, tf32' 'float32 has no TF32'; do
     passes "$test" 'bytes, all equal'
 done
+for test in 'graph or not, recipe' 'repeatable, recipe, tf32' 'resumed, tutorial' 'resumed, best'; do
+    passes "$test" 'bytes, all equal'
+done
 passes 'kernels tf32 2048' '[1-9][0-9] kernels of'
 passes 'speed float32 128' '50\.0 us/step'
-passes memcheck 'SUMMARY: 0 errors'
+passes 'speed of a recipe' '50\.0 us a step .*: 1\.000'
+passes 'memcheck, tutorial' 'SUMMARY: 0 errors'
+passes 'racecheck, best' 'SUMMARY: 0 errors'
 fails accuracy '.*, mean '
 fails pytorch 'no time'
 ! passed 'speed float32 10' || passes 'required: epoch' '0\.300 s an epoch'
