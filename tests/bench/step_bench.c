@@ -84,18 +84,22 @@ static void wait_for(struct bench *b, int64_t step) {
         stop(error.text, STATUS_DEVICE);
 }
 
-/* Runs the next `steps` steps, of whole batches unless it is the last one alone, and waits for
- * them; in seconds. */
+/* Runs the next `steps` steps of the epoch and waits for them; in seconds. */
 static double run(struct bench *b, int64_t steps) {
-    if (b->next < b->whole && b->next + steps > b->whole) {
-        begin_epoch(b, 0);
-        run(b, 1); /* which also waits for the new order to arrive */
-    }
     const double began = clock_seconds();
     steps_run(&b->learner.steps, b->next, steps);
     b->next += steps;
     wait_for(b, b->next - 1);
     return clock_seconds() - began;
+}
+
+/* The same of whole batches, where need be those of the next epoch. */
+static double run_whole(struct bench *b, int64_t steps) {
+    if (b->next + steps > b->whole) {
+        begin_epoch(b, 0);
+        run(b, 1); /* which also waits for the new order to arrive */
+    }
+    return run(b, steps);
 }
 
 /* Until all is loaded, chosen and recorded: also the smaller step at the end of a pass, which is
@@ -107,12 +111,12 @@ static void warm_up(struct bench *b, int64_t steps) {
     }
     begin_epoch(b, 0);
     run(b, 1);
-    run(b, 2);
-    run(b, steps);
-    if (2 * steps + 1 <= b->whole)
-        run(b, 2 * steps + 1);
+    run_whole(b, 2);
+    run_whole(b, steps);
+    if (2 * steps + 1 < b->whole)
+        run_whole(b, 2 * steps + 1);
     for (const double began = clock_seconds(); clock_seconds() - began < WARM_UP_SECONDS;)
-        run(b, steps);
+        run_whole(b, steps);
 }
 
 /* A whole pass. Where the device runs ahead, a run is queued before the one before is waited for.
@@ -152,7 +156,7 @@ static struct times step_times(struct bench *b, int64_t steps, double seconds) {
     struct times times = {0};
     double *row = NULL, total = 0;
     for (; times.runs < RUNS || total < seconds; times.runs++) {
-        const double time = run(b, steps);
+        const double time = run_whole(b, steps);
         row = realloc(row, (times.runs + 1) * sizeof *row);
         require(row != NULL);
         row[times.runs] = 1e6 * time / (double)steps;
