@@ -213,7 +213,7 @@ recipe() { # tutorial|best
     [[ $1 == tutorial ]] || echo '--average ema --average-decay 0.9'
 }
 
-trains() { # MODEL PRECISION BATCH RECIPE EPOCHS [NAME=VALUE...]: epochs of 2000 images
+trains() { # MODEL PRECISION BATCH RECIPE EPOCHS [WORD...]: epochs of 2000 images; words for env
     # shellcheck disable=SC2046  # words
     ours env "${@:6}" "$bin/cifar-train" --quiet --device cudnn --data "$work/images" --limit 2000 \
         --precision "$2" --batch "$3" $(recipe "$4") --epochs "$5" --model "$1" --last "$1.last"
@@ -233,18 +233,19 @@ same() { # PRECISION BATCH RECIPE NAME=VALUE NAME=VALUE
     equal "$model.1" "$model.2"
 }
 
-# So must one that is stopped after its first epoch, and goes on.
+# So must one that is stopped as soon as there is a state to go on from, and goes on.
 resumes() { # RECIPE
     local model run status=0
     model=$(mktemp -u "$work/resumes.XXXXXX")
     trains "$model.1" float32 64 "$1" 10
-    trains "$model.2" float32 64 "$1" 10 &
+    # shellcheck disable=SC2016  # for sh, which becomes the program: its number is needed to stop it
+    trains "$model.2" float32 64 "$1" 10 sh -c 'echo $$ >"$0"; exec "$@"' "$model.pid" &
     run=$!
     until [[ -e $model.2.last ]]; do
         kill -0 "$run"
         sleep 0.01
     done
-    pkill -TERM -f -- "--last $model.2.last"
+    kill "$(<"$model.pid")"
     wait "$run" || status=$?
     [[ $status == 143 ]] || {
         echo "detail: status $status of a stopped run"
@@ -374,7 +375,7 @@ for tool in racecheck memcheck initcheck synccheck; do # what takes longest firs
         beside "$tool, $recipe" 90 sanitize "$tool" "$recipe" CIFAR_CUDA_GRAPH=0
     done
 done
-beside 'memcheck with graphs' 90 sanitize memcheck best CIFAR_CUDA_GRAPH=1
+beside 'memcheck with graphs, best' 90 sanitize memcheck best CIFAR_CUDA_GRAPH=1
 wait
 
 until=$((seconds + 5)) # they take no time

@@ -116,11 +116,12 @@ def speed(folder):
 
 
 def recipe(folder):
-    tutorial, best = ([r["us_median"] for r in records(f"{folder}/recipe.{name}.jsonl")] for name in ("tutorial", "best"))
-    if not tutorial or not best:
+    times = [[r["us_median"] for r in records(f"{folder}/recipe.{name}.jsonl")] for name in ("tutorial", "best")]
+    if not all(times):
         return False, "no measurement"
-    tutorial, best = statistics.median(tutorial), statistics.median(best)
-    return True, f"{best:.1f} us a step at batch 64 with everything, {tutorial:.1f} us of the tutorial's: {best / tutorial:.3f}"
+    tutorial, best = map(statistics.median, times)
+    return True, (f"{best:.1f} us a step at batch 64 with everything, {tutorial:.1f} us of the tutorial's: "
+                  f"{best / tutorial:.3f}")
 
 
 def pytorch(folder):
@@ -206,8 +207,8 @@ def report(folder):
 
 
 def main():
-    told = {"kernels": tell_kernels, "accuracy": accuracy, "epoch": epoch, "ratio": ratio, "speed": speed, "recipe": recipe,
-            "pytorch": pytorch}
+    told = {"kernels": tell_kernels, "accuracy": accuracy, "epoch": epoch, "ratio": ratio, "speed": speed,
+            "recipe": recipe, "pytorch": pytorch}
     if len(sys.argv) != 3 or sys.argv[1] not in (*told, "report"):
         sys.exit(__doc__)
     what, path = sys.argv[1:]
